@@ -1,0 +1,47 @@
+//! The Kernel object: a bootable kernel with its modules.
+
+use crate::meta::ObjectMeta;
+use crate::size::Size;
+use serde::{Deserialize, Serialize};
+
+/// An imported kernel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Kernel {
+    /// Always [`crate::API_VERSION`] once decoded.
+    pub api_version: String,
+    /// `Kernel`.
+    pub kind: String,
+    /// Name and uid.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    /// Source.
+    #[serde(default)]
+    pub spec: KernelSource,
+    /// What was imported.
+    #[serde(default)]
+    pub status: KernelStatus,
+}
+
+/// `spec` of a Kernel.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct KernelSource {
+    /// What it was imported from: an image reference, a path of a `.deb`, vmlinux or bzImage.
+    pub oci: String,
+}
+
+/// `status` of a Kernel.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct KernelStatus {
+    /// Digest and size of the source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oci_source: Option<crate::image::OciSourceStatus>,
+    /// Release, e.g. `6.1.0-56-cloud-amd64`.
+    pub version: String,
+    /// Bytes of the modules disk; 0: no modules.
+    pub modules_size: Size,
+    /// True for the kernel that VMs get when they name none.
+    pub default: bool,
+}

@@ -1,0 +1,28 @@
+//! Ignite's vocabulary: objects, versions, defaults, validation, sizes, references, ports and the lifecycle.
+//!
+//! Nothing here does I/O or knows a driver.
+
+pub mod codec;
+pub mod configuration;
+pub mod image;
+pub mod kernel;
+pub mod lifecycle;
+pub mod meta;
+pub mod names;
+pub mod ports;
+pub mod reference;
+pub mod size;
+pub mod validation;
+pub mod vm;
+
+pub use image::Image;
+pub use kernel::Kernel;
+pub use lifecycle::Phase;
+pub use meta::{ObjectMeta, Uid};
+pub use ports::{PortMapping, Protocol};
+pub use reference::{ImageReference, ImageSource};
+pub use size::Size;
+pub use vm::{Vm, VmSpec, VmStatus};
+
+/// Group and version every object is written as.
+pub const API_VERSION: &str = "ignite.weave.works/v1alpha4";

@@ -1,0 +1,356 @@
+//! The VM object: what is wanted (`spec`) and what is (`status`).
+
+use crate::lifecycle::Phase;
+use crate::meta::ObjectMeta;
+use crate::ports::PortMapping;
+use crate::reference::ImageSource;
+use crate::size::Size;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A virtual machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Vm {
+    /// Always [`crate::API_VERSION`] once decoded.
+    pub api_version: String,
+    /// `VM`.
+    pub kind: String,
+    /// Name, uid, labels.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    /// What is wanted.
+    #[serde(default)]
+    pub spec: VmSpec,
+    /// What is.
+    #[serde(default)]
+    pub status: VmStatus,
+}
+
+/// `spec` of a VM. Fields marked *extension* are ours; the others are Weave Ignite's v1alpha4.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct VmSpec {
+    /// Image of the root file system.
+    pub image: OciSource,
+    /// Kernel.
+    pub kernel: KernelSpec,
+    /// Weave Ignite's sandbox image: read, kept, and without effect here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<OciSource>,
+    /// Virtual CPUs, 1 to 32.
+    pub cpus: u32,
+    /// Guest memory.
+    pub memory: Size,
+    /// Apparent size of the writable disk.
+    pub disk_size: Size,
+    /// Networking.
+    pub network: NetworkSpec,
+    /// Extra disks.
+    pub storage: StorageSpec,
+    /// Host files copied into the guest before it runs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub copy_files: Vec<FileMapping>,
+    /// Generated or given ssh key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<Ssh>,
+
+    /// *Extension.* Replaces the image's ENTRYPOINT.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
+    /// *Extension.* Replaces the image's CMD.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub args: Option<Vec<String>>,
+    /// *Extension.* Added to the image's ENV.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<EnvVar>,
+    /// *Extension.* Replaces the image's WORKDIR.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub working_dir: Option<String>,
+    /// *Extension.* Replaces the image's USER.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// *Extension.* Host name; default: the VM's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// *Extension.* Task or machine.
+    #[serde(skip_serializing_if = "InitMode::is_auto")]
+    pub init: InitMode,
+    /// *Extension.* Shared base with a writable layer, or a disk of its own.
+    #[serde(skip_serializing_if = "RootDisk::is_overlay")]
+    pub root_disk: RootDisk,
+    /// *Extension.* The task gets a terminal.
+    #[serde(skip_serializing_if = "is_false")]
+    pub tty: bool,
+    /// *Extension.* The task's standard input is kept open.
+    #[serde(skip_serializing_if = "is_false")]
+    pub stdin: bool,
+    /// *Extension.* Seconds a stop waits before it kills (default 10, as Docker).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_timeout_seconds: Option<u32>,
+    /// *Extension.* The VM and its disks are removed when it ends.
+    #[serde(skip_serializing_if = "is_false")]
+    pub auto_remove: bool,
+    /// *Extension.* VMM to use; absent: chosen at the first start and kept in `status.vmm`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vmm: Option<String>,
+}
+
+fn is_false(b: &bool) -> bool {
+    !*b
+}
+
+impl Default for VmSpec {
+    fn default() -> Self {
+        VmSpec {
+            image: OciSource::default(),
+            kernel: KernelSpec::default(),
+            sandbox: None,
+            cpus: 1,
+            memory: Size::mib(512),
+            disk_size: Size::gib(4),
+            network: NetworkSpec::default(),
+            storage: StorageSpec::default(),
+            copy_files: Vec::new(),
+            ssh: None,
+            command: None,
+            args: None,
+            env: Vec::new(),
+            working_dir: None,
+            user: None,
+            hostname: None,
+            init: InitMode::Auto,
+            root_disk: RootDisk::Overlay,
+            tty: false,
+            stdin: false,
+            stop_timeout_seconds: None,
+            auto_remove: false,
+            vmm: None,
+        }
+    }
+}
+
+/// Where an image comes from.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OciSource {
+    /// Reference, with a transport where it is not a registry (`oci:/path`, `oci-archive:/path`, ...).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oci: Option<ImageSource>,
+}
+
+/// Which kernel, with which arguments.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct KernelSpec {
+    /// Name of an imported kernel or a reference to a kernel image; absent: the default kernel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oci: Option<String>,
+    /// Replaces our optional kernel arguments; what boot needs is always added.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cmd_line: Option<String>,
+}
+
+/// Networking wanted.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct NetworkSpec {
+    /// Published ports.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PortMapping>,
+    /// *Extension.* `user`, `none` or `cni[:NAME]`; absent: chosen by what the host allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+}
+
+/// Extra disks.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct StorageSpec {
+    /// Disks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Volume>,
+    /// Where they are mounted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volume_mounts: Vec<VolumeMount>,
+}
+
+/// An extra disk.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Volume {
+    /// Name that a mount refers to.
+    pub name: String,
+    /// Block device of the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_device: Option<BlockDevice>,
+}
+
+/// A block device of the host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BlockDevice {
+    /// Absolute path.
+    pub path: String,
+}
+
+/// Where a volume is mounted in the guest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct VolumeMount {
+    /// Volume.
+    pub name: String,
+    /// Absolute guest path.
+    pub mount_path: String,
+}
+
+/// A host file that is copied into the guest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FileMapping {
+    /// Absolute host path.
+    pub host_path: String,
+    /// Absolute guest path.
+    pub vm_path: String,
+}
+
+/// `ssh: true` generates a key; `ssh: /path` uses that public key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Ssh {
+    /// Generate a key pair (`true`); `false` is as if it were absent.
+    Generate(bool),
+    /// Path of a public key on the host.
+    PublicKey(String),
+}
+
+/// An environment variable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EnvVar {
+    /// Name.
+    pub name: String,
+    /// Value.
+    #[serde(default)]
+    pub value: String,
+}
+
+/// Who is PID 1.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum InitMode {
+    /// The image's init when it has one and no command is given, else a task.
+    #[default]
+    Auto,
+    /// The image's init.
+    Image,
+    /// A task under `ignite-init`.
+    None,
+}
+
+impl InitMode {
+    fn is_auto(&self) -> bool {
+        *self == InitMode::Auto
+    }
+}
+
+/// How the root file system is made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RootDisk {
+    /// Overlayfs of the image's shared read-only base and a private writable disk.
+    #[default]
+    Overlay,
+    /// A full private ext4.
+    Private,
+}
+
+impl RootDisk {
+    fn is_overlay(&self) -> bool {
+        *self == RootDisk::Overlay
+    }
+}
+
+/// `status` of a VM.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct VmStatus {
+    /// True while the guest runs; kept for old readers, derived from `phase`.
+    pub running: bool,
+    /// Where the VM is in its life.
+    pub phase: Phase,
+    /// One line: why it is in that phase, when that is not obvious.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Exit code of the last run: the task's own, 137 when killed, 0 for a machine that powered off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<u8>,
+    /// When the guest became ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<jiff::Timestamp>,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finish_time: Option<jiff::Timestamp>,
+    /// Which program runs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<RuntimeStatus>,
+    /// Observed networking.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkStatus>,
+    /// Image the VM was made from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<SourceStatus>,
+    /// Kernel it boots.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<SourceStatus>,
+    /// Prefix of host-side names; empty: `ignite`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_prefix: Option<String>,
+    /// VMM chosen at the first start, kept for the VM's life: `qemu`, `firecracker`, ...
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vmm: Option<String>,
+    /// `kvm` or `tcg` while it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accelerator: Option<String>,
+    /// What isolates the VMM from the host while it runs: each measure, applied or not.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub isolation: BTreeMap<String, String>,
+    /// Whether it runs as a `task` or a `machine`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// Times the VM has been started.
+    pub starts: u32,
+}
+
+/// Which program runs a VM.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RuntimeStatus {
+    /// Pid of the supervisor, in decimal.
+    pub id: String,
+    /// `ignite-spawn`.
+    pub name: String,
+}
+
+/// Observed networking.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NetworkStatus {
+    /// `user`, `none`, `cni`.
+    pub plugin: String,
+    /// Guest addresses, without prefix length.
+    pub ip_addresses: Vec<String>,
+}
+
+/// What an image or kernel was when the VM was made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceStatus {
+    /// Uid of our Image or Kernel object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<crate::Uid>,
+    /// Content digest, e.g. `oci://docker.io/library/redis@sha256:...`.
+    pub id: String,
+    /// Bytes of the source.
+    pub size: Size,
+}

@@ -1,0 +1,9 @@
+//! Guest networking behind one seam: `user` (passt, no privileges), `none`, and room for `cni`.
+//!
+//! The supervisor attaches before it boots and detaches on every way out; what `attach` did is recorded on disk before
+//! it is done, so that `detach` from another process (after a crash) finds it.
+
+pub mod plugin;
+pub mod plugins;
+
+pub use plugin::{Attachment, AttachRequest, GuestNic, GuestNicBackend, NetworkError, Plugin};

@@ -1,0 +1,121 @@
+//! The seam every kind of network implements.
+
+use async_trait::async_trait;
+use ignite_api::PortMapping;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// A kind of network.
+#[async_trait]
+pub trait Plugin: Send + Sync {
+    /// Name in the plugin table and in `status.network.plugin`.
+    fn name(&self) -> &'static str;
+    /// Asked before the host is touched: programs present, ports free (right protocol and address), privileges.
+    fn check(&self, request: &AttachRequest) -> Result<(), NetworkError>;
+    /// Connects. An `Err` leaves nothing behind.
+    async fn attach(&self, request: &AttachRequest) -> Result<Attachment, NetworkError>;
+    /// Undoes what `attach` did for this VM, in whatever state it is, also from another process; idempotent. All errors
+    /// are collected, none stops the rest.
+    async fn detach(&self, request: &AttachRequest) -> Vec<NetworkError>;
+}
+
+/// Who is to be connected, and how.
+#[derive(Debug, Clone)]
+pub struct AttachRequest {
+    /// The VM's uid.
+    pub vm_uid: String,
+    /// The VM's name, also its host name.
+    pub hostname: String,
+    /// Ports to publish.
+    pub ports: Vec<PortMapping>,
+    /// Run directory of this VM, where records and logs of helper processes go.
+    pub run_dir: PathBuf,
+}
+
+/// What a VM was given.
+#[derive(Debug, Default)]
+pub struct Attachment {
+    /// Interfaces in guest order.
+    pub nics: Vec<GuestNic>,
+    /// Name servers for the guest.
+    pub dns_servers: Vec<String>,
+    /// Search domains for the guest.
+    pub dns_search: Vec<String>,
+    /// Pids of helper processes that belong to the attachment; they die with the supervisor.
+    pub helper_pids: Vec<u32>,
+}
+
+/// An interface as the guest will have it, and what carries its frames.
+#[derive(Debug)]
+pub struct GuestNic {
+    /// Name in the guest.
+    pub name: String,
+    /// MAC address.
+    pub mac: String,
+    /// Addresses with prefix length.
+    pub addresses: Vec<String>,
+    /// Destination and gateway.
+    pub routes: Vec<(String, Option<String>)>,
+    /// Maximum transmission unit.
+    pub mtu: Option<u32>,
+    /// Carrier.
+    pub backend: GuestNicBackend,
+}
+
+/// What carries a guest NIC's frames on the host.
+#[derive(Debug)]
+pub enum GuestNicBackend {
+    /// A tap device in a network namespace.
+    Tap {
+        /// Device name.
+        name: String,
+        /// Path of the namespace; absent: the host's.
+        netns: Option<PathBuf>,
+    },
+    /// A connected stream socket with u32 BE length-prefixed frames.
+    Stream(OwnedFd),
+}
+
+/// What a network failed at.
+#[derive(Debug, Error)]
+pub enum NetworkError {
+    /// A program is not installed.
+    #[error("{program} is not installed")]
+    ProgramMissing {
+        /// The program.
+        program: String,
+        /// What to type.
+        hint: String,
+    },
+    /// A host port is taken.
+    #[error("host port {address}:{port}/{protocol} is already in use")]
+    PortInUse {
+        /// Host address.
+        address: String,
+        /// Host port.
+        port: u16,
+        /// `tcp` or `udp`.
+        protocol: String,
+    },
+    /// There is no such network.
+    #[error("unknown network {0:?}; known: user, none")]
+    UnknownNetwork(String),
+    /// A helper process failed.
+    #[error("{program} failed: {detail}")]
+    Helper {
+        /// The program.
+        program: String,
+        /// What it said last.
+        detail: String,
+    },
+    /// A system call failed.
+    #[error("{what}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,22 @@
+//! Virtual machine monitors behind two small traits.
+//!
+//! Before boot there is only data ([`BootSpec`]); after boot only a [`Machine`]. What a VMM may lack is another trait
+//! behind `Option`, never a method that fails or lies. This crate knows nothing of images, networks or the store.
+//!
+//! ```text
+//!  drivers::find("qemu") -> Driver --capabilities()--> may it?
+//!                              |
+//!                              boot(&BootSpec, &RunDir)      translate (pure) -> process -> client
+//!                              v
+//!                           Machine: agent_channel, console, request_shutdown, kill, wait
+//! ```
+
+pub mod boot_spec;
+pub mod drivers;
+pub mod fake;
+pub mod host;
+pub mod machine;
+pub mod qemu;
+
+pub use boot_spec::{Accelerator, BootSpec, Drive, DriveLocator, IsolationWanted, Nic, NicBackend};
+pub use machine::{AgentChannel, Capabilities, Console, Driver, Exit, ExitCause, Machine, RunDir, VmmError};

@@ -1,0 +1,160 @@
+//! The two traits every VMM implements, and what they exchange.
+
+use crate::boot_spec::{Accelerator, BootSpec, DriveLocator};
+use async_trait::async_trait;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// A kind of VMM.
+#[async_trait]
+pub trait Driver: Send + Sync {
+    /// Name in the driver table: `qemu`, `firecracker`, `fake`.
+    fn name(&self) -> &'static str;
+    /// What it can do on this host; asked before the host is touched. An error says what is missing and what to do.
+    fn capabilities(&self) -> Result<Capabilities, VmmError>;
+    /// Boots a machine. An `Err` leaves nothing running.
+    async fn boot(&self, spec: &BootSpec, dir: &RunDir) -> Result<Box<dyn Machine>, VmmError>;
+}
+
+/// What a driver can do here.
+#[derive(Debug, Clone)]
+pub struct Capabilities {
+    /// What will execute the guest.
+    pub accelerator: Accelerator,
+    /// Why it is not KVM: one line for the user; absent with KVM.
+    pub accelerator_note: Option<String>,
+    /// Path of the program.
+    pub program: PathBuf,
+    /// Its version as it says it.
+    pub version: String,
+    /// How guests find drives.
+    pub drive_locator: DriveLocator,
+    /// NICs over a connected stream socket work.
+    pub has_stream_nic: bool,
+    /// Most virtual CPUs of a machine.
+    pub max_vcpu_count: u8,
+}
+
+/// Directory for the run's own files (logs of the VMM, sockets where a descriptor cannot do); the caller makes it with
+/// mode 0700 and removes it when the machine is gone.
+#[derive(Debug, Clone)]
+pub struct RunDir(pub PathBuf);
+
+/// The byte stream to `ignite-init`.
+pub type AgentChannel = Box<dyn AsyncReadWrite>;
+/// The serial console: reads what the guest prints, writes what someone types.
+pub type Console = Box<dyn AsyncReadWrite>;
+
+/// A bidirectional byte stream.
+pub trait AsyncReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> AsyncReadWrite for T {}
+
+/// A running machine. Dropping it kills the VMM.
+#[async_trait]
+pub trait Machine: Send {
+    /// Pid of the VMM process; `None` once it has been reaped, and for the fake.
+    fn pid(&self) -> Option<u32>;
+    /// The agent's stream; `None` when it has been taken.
+    fn take_agent_channel(&mut self) -> Option<AgentChannel>;
+    /// The console's stream; `None` when it has been taken. Nobody reading it must never block the guest for good.
+    fn take_console(&mut self) -> Option<Console>;
+    /// Each isolation measure and `applied`, or why it could not be.
+    fn isolation(&self) -> BTreeMap<String, String>;
+    /// Presses the power button, where there is one; returns at once. The agent is asked first, this comes second.
+    async fn request_shutdown(&mut self) -> Result<(), VmmError>;
+    /// Ends the VMM now; idempotent.
+    async fn kill(&mut self) -> Result<(), VmmError>;
+    /// Waits for the end and says why. Cancel-safe, and gives the same answer again when asked again.
+    async fn wait(&mut self) -> Exit;
+}
+
+/// How a machine ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// The cause.
+    pub cause: ExitCause,
+    /// What the VMM said last, sanitised, at most a few lines; empty when it ended as it should.
+    pub detail: String,
+}
+
+/// Why a machine ended, as far as its VMM can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitCause {
+    /// The guest powered off.
+    GuestPoweroff,
+    /// The guest reset itself: reboot, or a panic that nothing tells apart.
+    GuestReset,
+    /// The guest kernel panicked.
+    GuestPanic,
+    /// `kill` was called.
+    Killed,
+    /// The VMM died on its own: exit status or signal in `detail`.
+    VmmCrash,
+}
+
+/// What a driver failed at.
+#[derive(Debug, Error)]
+pub enum VmmError {
+    /// The program is not installed.
+    #[error("{program} is not installed")]
+    ProgramMissing {
+        /// The program.
+        program: String,
+        /// What to type.
+        hint: String,
+    },
+    /// The host cannot do what is needed.
+    #[error("{what}")]
+    Unsupported {
+        /// What cannot be done.
+        what: String,
+        /// What to do instead.
+        hint: String,
+    },
+    /// A file the machine needs cannot be opened.
+    #[error("open {path}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The process could not be started.
+    #[error("start {program}")]
+    Spawn {
+        /// The program.
+        program: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The VMM ended, or refused, while it was being set up.
+    #[error("{vmm} did not start: {detail}")]
+    BootFailed {
+        /// The driver.
+        vmm: &'static str,
+        /// What it said last.
+        detail: String,
+    },
+    /// Talking to the VMM failed.
+    #[error("{vmm}: {request}: {detail}")]
+    Control {
+        /// The driver.
+        vmm: &'static str,
+        /// What was asked.
+        request: String,
+        /// What came back.
+        detail: String,
+    },
+    /// A named deadline passed.
+    #[error("{what} took longer than {seconds} s")]
+    Deadline {
+        /// What was waited for.
+        what: &'static str,
+        /// The limit.
+        seconds: u64,
+    },
+}
