@@ -6,4 +6,4 @@
 pub mod plugin;
 pub mod plugins;
 
-pub use plugin::{Attachment, AttachRequest, GuestNic, GuestNicBackend, NetworkError, Plugin};
+pub use plugin::{AttachRequest, Attachment, GuestNic, GuestNicBackend, NetworkError, Plugin};

@@ -42,8 +42,34 @@ pub struct Attachment {
     pub dns_servers: Vec<String>,
     /// Search domains for the guest.
     pub dns_search: Vec<String>,
-    /// Pids of helper processes that belong to the attachment; they die with the supervisor.
-    pub helper_pids: Vec<u32>,
+    /// Helper processes that belong to the attachment; they die with the caller's thread. One that ends while the VM runs
+    /// leaves the guest without network: worth a report, no reason to stop the VM.
+    pub helpers: Vec<Helper>,
+}
+
+/// A running helper process of an attachment. Dropping it kills the process.
+#[derive(Debug)]
+pub struct Helper {
+    /// The program.
+    pub program: &'static str,
+    /// Its pid.
+    pub pid: u32,
+    pub(crate) child: tokio::process::Child,
+    pub(crate) log: PathBuf,
+}
+
+impl Helper {
+    /// Waits until it ends and says how, with what it logged last. Cancel-safe.
+    pub async fn ended(&mut self) -> String {
+        let status = match self.child.wait().await {
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
+        };
+        match crate::helper_log::tail(&self.log) {
+            said if said.is_empty() => status,
+            said => format!("{status}: {said}"),
+        }
+    }
 }
 
 /// An interface as the guest will have it, and what carries its frames.
@@ -101,6 +127,20 @@ pub enum NetworkError {
     /// There is no such network.
     #[error("unknown network {0:?}; known: user, none")]
     UnknownNetwork(String),
+    /// The network is named by the design, not by this build.
+    #[error("network {mode:?} is not in this build yet; use `--network user`")]
+    NotBuilt {
+        /// The mode that was asked for.
+        mode: String,
+    },
+    /// Ports were asked of a network that leads nowhere.
+    #[error("network {network:?} cannot publish host port {port}")]
+    CannotPublish {
+        /// The network.
+        network: &'static str,
+        /// The first of the ports.
+        port: u16,
+    },
     /// A helper process failed.
     #[error("{program} failed: {detail}")]
     Helper {

@@ -4,6 +4,10 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+/// Name of the virtio-serial port that carries the agent's stream where the VMM has one: what the guest looks for in
+/// `/sys/class/virtio-ports/*/name`. The same as `ignite_agent_protocol::SERIAL_PORT_NAME`.
+pub const AGENT_PORT_NAME: &str = "org.ignite.agent.0";
+
 /// A machine to boot.
 #[derive(Debug, Clone)]
 pub struct BootSpec {

@@ -1,1 +1,1 @@
-//! (being written)
+//! What this host can really do for a guest.

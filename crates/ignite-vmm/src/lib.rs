@@ -18,5 +18,5 @@ pub mod host;
 pub mod machine;
 pub mod qemu;
 
-pub use boot_spec::{Accelerator, BootSpec, Drive, DriveLocator, IsolationWanted, Nic, NicBackend};
-pub use machine::{AgentChannel, Capabilities, Console, Driver, Exit, ExitCause, Machine, RunDir, VmmError};
+pub use boot_spec::{AGENT_PORT_NAME, Accelerator, BootSpec, Drive, DriveLocator, IsolationWanted, Nic, NicBackend};
+pub use machine::{AgentChannel, Capabilities, Console, Driver, Exit, ExitCause, Machine, Pause, RunDir, VmmError};

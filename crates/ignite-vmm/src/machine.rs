@@ -14,7 +14,12 @@ pub trait Driver: Send + Sync {
     fn name(&self) -> &'static str;
     /// What it can do on this host; asked before the host is touched. An error says what is missing and what to do.
     fn capabilities(&self) -> Result<Capabilities, VmmError>;
-    /// Boots a machine. An `Err` leaves nothing running.
+    /// The program's version as it says it. Starts the program (tens of milliseconds): for `doctor`, not for a start.
+    fn version(&self) -> Result<String, VmmError>;
+    /// Boots a machine: returns when the VMM runs the guest, not when the guest is up. An `Err` leaves nothing running.
+    ///
+    /// The VMM dies with the *thread* that polls this future (`PR_SET_PDEATHSIG` follows threads): call it from the main
+    /// thread's current-thread runtime, or from a thread that lives as long as the machine.
     async fn boot(&self, spec: &BootSpec, dir: &RunDir) -> Result<Box<dyn Machine>, VmmError>;
 }
 
@@ -27,8 +32,6 @@ pub struct Capabilities {
     pub accelerator_note: Option<String>,
     /// Path of the program.
     pub program: PathBuf,
-    /// Its version as it says it.
-    pub version: String,
     /// How guests find drives.
     pub drive_locator: DriveLocator,
     /// NICs over a connected stream socket work.
@@ -68,6 +71,19 @@ pub trait Machine: Send {
     async fn kill(&mut self) -> Result<(), VmmError>;
     /// Waits for the end and says why. Cancel-safe, and gives the same answer again when asked again.
     async fn wait(&mut self) -> Exit;
+    /// What stops and continues the virtual CPUs; `None` where the VMM cannot.
+    fn pauser(&mut self) -> Option<&mut dyn Pause> {
+        None
+    }
+}
+
+/// Stops and continues the virtual CPUs of a machine; memory and devices stay. Both are idempotent.
+#[async_trait]
+pub trait Pause: Send {
+    /// Returns when no virtual CPU runs any more.
+    async fn pause(&mut self) -> Result<(), VmmError>;
+    /// Returns when they run again.
+    async fn resume(&mut self) -> Result<(), VmmError>;
 }
 
 /// How a machine ended.
