@@ -3,7 +3,8 @@
 //! The supervisor attaches before it boots and detaches on every way out; what `attach` did is recorded on disk before
 //! it is done, so that `detach` from another process (after a crash) finds it.
 
+mod helper_log;
 pub mod plugin;
 pub mod plugins;
 
-pub use plugin::{AttachRequest, Attachment, GuestNic, GuestNicBackend, NetworkError, Plugin};
+pub use plugin::{AttachRequest, Attachment, GuestNic, GuestNicBackend, Helper, NetworkError, Plugin};
