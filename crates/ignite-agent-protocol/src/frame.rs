@@ -17,6 +17,10 @@ pub const MAX_PAYLOAD: usize = 64 * 1024;
 /// Largest control message after reassembly, in bytes. Control messages longer than a frame continue in following
 /// `Control` frames with [`CHANNEL_MORE`] set on all but the last.
 pub const MAX_CONTROL: usize = 16 * 1024 * 1024;
+/// Largest control message a guest may send, in bytes: its messages are short, and the host trusts none of them.
+pub const MAX_GUEST_CONTROL: usize = 256 * 1024;
+/// Largest `Open` after reassembly, in bytes; a longer one than a frame continues as control messages do.
+pub const MAX_OPEN: usize = 4 * 1024 * 1024;
 /// Bytes that may be in flight on one channel of one stream before the receiver has granted more with `Window`.
 pub const INITIAL_WINDOW: u32 = 256 * 1024;
 /// Streams open at the same time on one connection; an `Open` past it is answered by `Close`.
@@ -34,7 +38,7 @@ pub const STDIN: u8 = 0;
 pub const STDOUT: u8 = 1;
 /// Standard error, guest to host.
 pub const STDERR: u8 = 2;
-/// In a `Control` frame: the message continues in the next `Control` frame.
+/// In a `Control` or `Open` frame: the message continues in the next such frame of the same stream.
 pub const CHANNEL_MORE: u8 = 1;
 
 /// What a frame means.
@@ -43,7 +47,7 @@ pub const CHANNEL_MORE: u8 = 1;
 pub enum Kind {
     /// JSON of [`crate::message::HostMessage`] or [`crate::message::GuestMessage`] on stream 0.
     Control = 1,
-    /// Host to guest: JSON of [`crate::message::Open`].
+    /// Host to guest: JSON of [`crate::message::Open`], in as many frames as it needs.
     Open = 2,
     /// Guest to host: JSON of [`crate::message::Opened`]; what was asked for has started.
     Opened = 3,

@@ -14,6 +14,7 @@
 //! Nothing here knows Linux: numbers (signals, modes) pass through. Everything received is bounded: a frame by
 //! [`frame::MAX_PAYLOAD`], a control message by [`frame::MAX_CONTROL`], a stream by its [`frame::INITIAL_WINDOW`].
 
+pub mod codec;
 pub mod frame;
 pub mod message;
 

@@ -258,7 +258,7 @@ pub enum Role {
 }
 
 /// A process to run in the guest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Process {
     /// Arguments; the first is searched in `PATH` of `env` when it has no slash.
@@ -281,6 +281,9 @@ pub struct Process {
     /// Initial size of the terminal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<WindowSize>,
+    /// Linux signal that asks it to stop (the image's `StopSignal`); absent: SIGTERM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<u8>,
 }
 
 /// Size of a terminal, in characters.
