@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 /// Control message, host to guest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "camelCase")]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum HostMessage {
     /// Become this VM; sent once after `Hello`.
     Configure(Box<Configure>),
@@ -43,7 +43,7 @@ pub enum ShutdownAction {
 
 /// Control message, guest to host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "camelCase")]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum GuestMessage {
     /// First message on the channel.
     Hello {
@@ -149,7 +149,7 @@ pub enum Disk {
 
 /// The root file system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Root {
     /// Overlayfs of a shared read-only base and a private writable ext4.
     Overlay {
@@ -298,7 +298,7 @@ pub struct WindowSize {
 
 /// Asks the guest to start something on a new stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "camelCase")]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Open {
     /// Run a process in the VM's root.
     Exec(Process),
@@ -357,7 +357,7 @@ pub struct FileStat {
 
 /// A request about a running stream, host to guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "camelCase")]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum StreamRequest {
     /// Send the process group this Linux signal number.
     Signal {
@@ -370,7 +370,7 @@ pub enum StreamRequest {
 
 /// How a stream ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "camelCase")]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum StreamExit {
     /// The process exited, or the copy is complete (code 0).
     Exited {

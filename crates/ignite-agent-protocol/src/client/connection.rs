@@ -233,7 +233,7 @@ impl Connection {
 
     /// Why the connection is over; `None` while it lives.
     pub fn lost(&self) -> Option<ConnectionError> {
-        self.shared.lock().lost.clone()
+        self.shared.if_lost()
     }
 
     /// Ends the connection now: streams end with [`ConnectionError::Closed`].
@@ -313,7 +313,11 @@ impl Shared {
 
     /// The error that ended the connection, for streams that wait.
     pub(super) fn lost(&self) -> ConnectionError {
-        self.lock().lost.clone().unwrap_or(ConnectionError::Closed)
+        self.if_lost().unwrap_or(ConnectionError::Closed)
+    }
+
+    pub(super) fn if_lost(&self) -> Option<ConnectionError> {
+        self.lock().lost.clone()
     }
 
     /// Ends everything; the first cause stays.

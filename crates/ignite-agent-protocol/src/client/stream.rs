@@ -116,7 +116,8 @@ impl StreamInput {
                 let mut inner = self.shared.lock();
                 match &inner.end {
                     Some(End::Lost(error)) => return Err(error.clone()),
-                    Some(End::Exit(_) | End::Told) => return Ok(0),
+                    Some(End::Exit(_)) => return Ok(0),
+                    Some(End::Told) => return self.connection.if_lost().map_or(Ok(0), Err),
                     None if self.is_closed || inner.is_abandoned => return Ok(0),
                     None => {}
                 }
