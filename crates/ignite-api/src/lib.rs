@@ -5,6 +5,7 @@
 pub mod codec;
 pub mod configuration;
 pub mod image;
+pub mod image_source;
 pub mod kernel;
 pub mod lifecycle;
 pub mod meta;
@@ -16,11 +17,12 @@ pub mod validation;
 pub mod vm;
 
 pub use image::Image;
+pub use image_source::ImageSource;
 pub use kernel::Kernel;
 pub use lifecycle::Phase;
 pub use meta::{ObjectMeta, Uid};
 pub use ports::{PortMapping, Protocol};
-pub use reference::{ImageReference, ImageSource};
+pub use reference::ImageReference;
 pub use size::Size;
 pub use vm::{Vm, VmSpec, VmStatus};
 

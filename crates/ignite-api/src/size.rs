@@ -1,7 +1,7 @@
 //! Sizes in bytes, parsed and printed as Weave Ignite and Docker do: units are powers of 1024.
 
-use serde::de::{self, Deserialize, Deserializer};
 use serde::Serialize;
+use serde::de::{self, Deserialize, Deserializer};
 
 /// A number of bytes.
 ///
