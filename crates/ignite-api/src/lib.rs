@@ -9,6 +9,7 @@ pub mod image_source;
 pub mod kernel;
 pub mod lifecycle;
 pub mod meta;
+mod name_words;
 pub mod names;
 pub mod ports;
 pub mod reference;

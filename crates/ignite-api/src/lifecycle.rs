@@ -79,6 +79,25 @@ pub enum Denial {
 }
 
 impl Phase {
+    /// Every phase.
+    pub const ALL: [Phase; 7] = [
+        Phase::Created,
+        Phase::Starting,
+        Phase::Running,
+        Phase::Paused,
+        Phase::Stopping,
+        Phase::Stopped,
+        Phase::Failed,
+    ];
+
+    /// True while the guest is up, executing or paused: what `status.running` tells old readers.
+    pub fn is_running(self) -> bool {
+        match self {
+            Phase::Running | Phase::Paused | Phase::Stopping => true,
+            Phase::Created | Phase::Starting | Phase::Stopped | Phase::Failed => false,
+        }
+    }
+
     /// True while a supervisor owns the VM.
     pub fn is_live(self) -> bool {
         match self {
@@ -102,7 +121,23 @@ impl std::fmt::Display for Phase {
     }
 }
 
+impl Event {
+    /// Every event.
+    pub const ALL: [Event; 7] = [
+        Event::Start,
+        Event::GuestReady,
+        Event::StopRequested,
+        Event::Pause,
+        Event::Resume,
+        Event::Exited,
+        Event::Crashed,
+    ];
+}
+
 /// The phase that follows `event` in `phase`, or why the event is refused.
+///
+/// A stop may be asked for again while it is carried out (a kill after a graceful stop). A guest that ends before it was
+/// ready has failed to start, however orderly it ended.
 pub fn next(phase: Phase, event: Event) -> Result<Phase, Denial> {
     use Event as E;
     use Phase as P;
@@ -135,5 +170,55 @@ pub fn next(phase: Phase, event: Event) -> Result<Phase, Denial> {
         (P::Starting, E::Exited) => Ok(P::Failed),
         (P::Starting | P::Running | P::Paused | P::Stopping, E::Crashed) => Ok(P::Failed),
         (P::Created | P::Stopped | P::Failed, E::Exited | E::Crashed) => Err(Denial::Impossible),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows are phases, columns are events in the order of [`Event::ALL`]; `!` marks a denial.
+    const TABLE: &str = "
+                  Start          GuestReady   StopRequested  Pause          Resume        Exited       Crashed
+        Created   Starting       !Impossible  !NotRunning    !NotRunning    !NotRunning   !Impossible  !Impossible
+        Starting  !BeingStarted  Running      Stopping       !BeingStarted  !NotPaused    Failed       Failed
+        Running   !AlreadyRunning !Impossible Stopping       Paused         !NotPaused    Stopped      Failed
+        Paused    !Paused        !Impossible  Stopping       !Paused        Running       Stopped      Failed
+        Stopping  !BeingStopped  !Impossible  Stopping       !BeingStopped  !NotPaused    Stopped      Failed
+        Stopped   Starting       !Impossible  !NotRunning    !NotRunning    !NotRunning   !Impossible  !Impossible
+        Failed    Starting       !Impossible  !NotRunning    !NotRunning    !NotRunning   !Impossible  !Impossible
+    ";
+
+    #[test]
+    fn every_event_in_every_phase_has_its_entry_in_the_table() {
+        let mut rows =
+            TABLE.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).filter(|row| !row.is_empty());
+        assert_eq!(rows.next().unwrap(), Event::ALL.map(|event| format!("{event:?}")));
+        for phase in Phase::ALL {
+            let row = rows.next().expect("a row per phase");
+            assert_eq!(row[0], phase.to_string());
+            let outcomes = Event::ALL.map(|event| match next(phase, event) {
+                Ok(next) => next.to_string(),
+                Err(denial) => format!("!{denial:?}"),
+            });
+            assert_eq!(row[1..], outcomes, "{phase}");
+        }
+        assert!(rows.next().is_none());
+    }
+
+    #[test]
+    fn only_a_live_vm_can_end_and_only_a_vm_at_rest_can_start() {
+        for phase in Phase::ALL {
+            assert_eq!(next(phase, Event::Crashed).is_ok(), phase.is_live(), "{phase}");
+            assert_eq!(next(phase, Event::Start).is_ok(), !phase.is_live(), "{phase}");
+            assert!(!phase.is_running() || phase.is_live(), "{phase}");
+        }
+    }
+
+    #[test]
+    fn phases_are_written_by_their_names() {
+        for phase in Phase::ALL {
+            assert_eq!(serde_json::to_value(phase).unwrap(), phase.to_string());
+        }
     }
 }
