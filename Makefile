@@ -1,0 +1,52 @@
+# Everything here is a short way to type a script or a cargo command.
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+CARGO   ?= $(shell command -v cargo || echo $(HOME)/.cargo/bin/cargo)
+
+bindir  = $(DESTDIR)$(PREFIX)/bin
+mandir  = $(DESTDIR)$(PREFIX)/share/man/man1
+bashdir = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+zshdir  = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+fishdir = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+
+.PHONY: help build demo test lint bench install uninstall clean
+
+help:
+	@echo 'make demo     install what is missing, build, boot a Debian machine and a task, remove them'
+	@echo 'make test     every test: unit, integration, and end to end with real boots'
+	@echo 'make lint     rustfmt, clippy, the layers rule, shellcheck'
+	@echo 'make bench    measure against the budgets'
+	@echo 'make build    build the release programs into target/release'
+	@echo 'make install  install programs, completions and manual pages below PREFIX ($(PREFIX))'
+
+demo:
+	@scripts/demo
+
+test:
+	@scripts/test
+
+lint:
+	@scripts/lint
+
+bench:
+	@scripts/bench
+
+build:
+	$(CARGO) build --release --locked -p ignite
+
+# Depends on nothing, so that `sudo make install` after `make build` compiles nothing as root.
+install:
+	@test -x target/release/ignite || { echo 'type `make build` first'; exit 1; }
+	install -D -m 755 target/release/ignite $(bindir)/ignite
+	install -D -m 755 target/release/ignite-spawn $(bindir)/ignite-spawn
+	install -d $(bashdir) $(zshdir) $(fishdir)
+	target/release/ignite completion bash > $(bashdir)/ignite
+	target/release/ignite completion zsh > $(zshdir)/_ignite
+	target/release/ignite completion fish > $(fishdir)/ignite.fish
+
+uninstall:
+	rm -f $(bindir)/ignite $(bindir)/ignite-spawn $(bashdir)/ignite $(zshdir)/_ignite $(fishdir)/ignite.fish
+
+clean:
+	rm -rf target .cache
