@@ -1,5 +1,6 @@
 //! What is to be booted: plain data, decided before the host is touched.
 
+use crate::machine::VmmError;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,6 +32,60 @@ pub struct BootSpec {
     pub isolation: IsolationWanted,
     /// Force an accelerator; absent: what the host can really do.
     pub accelerator: Option<Accelerator>,
+}
+
+/// Most characters of a kernel command line (x86's `COMMAND_LINE_SIZE` is 2048; the driver's own arguments need room).
+const MAX_CMDLINE: usize = 1536;
+/// Most virtual CPUs of a machine.
+pub const MAX_VCPU_COUNT: u8 = 32;
+
+impl BootSpec {
+    /// Checks the rules its fields state. What passes cannot change the meaning of a VMM's option or configuration.
+    pub fn validate(&self) -> Result<(), VmmError> {
+        let invalid = |field: String, reason: &str| Err(VmmError::InvalidSpec { field, reason: reason.to_owned() });
+        if !is_plain_name(&self.id, 64) {
+            return invalid("id".into(), "must be 1 to 64 of a-z, 0-9 and -");
+        }
+        if self.vcpu_count == 0 || self.vcpu_count > MAX_VCPU_COUNT {
+            return invalid("vcpu_count".into(), "must be 1 to 32");
+        }
+        if self.mem_size_mib == 0 {
+            return invalid("mem_size_mib".into(), "must not be 0");
+        }
+        if self.cmdline.len() > MAX_CMDLINE || self.cmdline.contains(|c: char| c.is_control()) {
+            return invalid("cmdline".into(), "must be at most 1536 bytes without control characters");
+        }
+        for (index, drive) in self.drives.iter().enumerate() {
+            if !is_plain_name(&drive.id, 20) {
+                return invalid(format!("drives[{index}].id"), "must be 1 to 20 of a-z, 0-9 and -");
+            }
+            if self.drives[..index].iter().any(|other| other.id == drive.id) {
+                return invalid(format!("drives[{index}].id"), "must be unique");
+            }
+        }
+        for (index, nic) in self.nics.iter().enumerate() {
+            if !is_mac_address(&nic.mac) {
+                return invalid(format!("nics[{index}].mac"), "must be a unicast address like 52:54:00:12:34:56");
+            }
+            if nic.mtu.is_some_and(|mtu| !(68..=65_535).contains(&mtu)) {
+                return invalid(format!("nics[{index}].mtu"), "must be 68 to 65535");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_plain_name(name: &str, longest: usize) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !name.is_empty() && name.len() <= longest && name.bytes().all(is_plain)
+}
+
+fn is_mac_address(text: &str) -> bool {
+    let octets: Vec<Option<u8>> = text
+        .split(':')
+        .map(|octet| u8::from_str_radix(octet, 16).ok().filter(|_| octet.len() == 2 && !octet.starts_with('+')))
+        .collect();
+    octets.len() == 6 && octets.iter().all(Option::is_some) && octets[0].is_some_and(|first| first & 1 == 0)
 }
 
 /// A raw disk.
@@ -100,6 +155,64 @@ impl Accelerator {
         match self {
             Accelerator::Kvm => "kvm",
             Accelerator::Tcg => "tcg",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> BootSpec {
+        BootSpec {
+            id: "vm-1".into(),
+            kernel: "vmlinux".into(),
+            initramfs: "initramfs".into(),
+            cmdline: "quiet".into(),
+            vcpu_count: 1,
+            mem_size_mib: 128,
+            drives: vec![Drive { id: "base".into(), path: "a".into(), is_read_only: true }],
+            nics: vec![Nic {
+                mac: "52:54:00:12:34:56".into(),
+                mtu: Some(1500),
+                backend: NicBackend::Tap { name: "tap0".into() },
+            }],
+            isolation: IsolationWanted::BestEffort,
+            accelerator: None,
+        }
+    }
+
+    #[test]
+    fn a_plain_spec_is_valid() {
+        spec().validate().unwrap();
+    }
+
+    #[test]
+    fn what_could_change_an_options_meaning_is_refused() {
+        type Change = fn(&mut BootSpec);
+        let cases: [(&str, Change); 14] = [
+            ("id", |spec| spec.id.clear()),
+            ("id", |spec| spec.id = "a,process=x".into()),
+            ("id", |spec| spec.id = "a".repeat(65)),
+            ("vcpu_count", |spec| spec.vcpu_count = 0),
+            ("vcpu_count", |spec| spec.vcpu_count = 33),
+            ("mem_size_mib", |spec| spec.mem_size_mib = 0),
+            ("cmdline", |spec| spec.cmdline = "a\nb".into()),
+            ("cmdline", |spec| spec.cmdline = "a".repeat(1537)),
+            ("drives[0].id", |spec| spec.drives[0].id = "x,serial=y".into()),
+            ("drives[1].id", |spec| spec.drives.push(spec.drives[0].clone())),
+            ("nics[0].mac", |spec| spec.nics[0].mac = "52:54:00:12:34:56,x=y".into()),
+            ("nics[0].mac", |spec| spec.nics[0].mac = "53:54:00:12:34:56".into()),
+            ("nics[0].mac", |spec| spec.nics[0].mac = "+2:54:00:12:34:56".into()),
+            ("nics[0].mtu", |spec| spec.nics[0].mtu = Some(67)),
+        ];
+        for (named, change) in cases {
+            let mut changed = spec();
+            change(&mut changed);
+            match changed.validate() {
+                Err(VmmError::InvalidSpec { field, .. }) => assert_eq!(field, named),
+                other => panic!("{named}: {other:?}"),
+            }
         }
     }
 }

@@ -129,6 +129,14 @@ pub enum VmmError {
         /// What to do instead.
         hint: String,
     },
+    /// The [`BootSpec`] breaks a rule of its fields.
+    #[error("{field}: {reason}")]
+    InvalidSpec {
+        /// The field.
+        field: String,
+        /// The rule.
+        reason: String,
+    },
     /// A file the machine needs cannot be opened.
     #[error("open {path}")]
     Open {

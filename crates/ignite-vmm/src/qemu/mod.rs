@@ -1,9 +1,34 @@
-//! QEMU's microvm machine as a driver.
+//! QEMU's microvm machine as a driver: KVM where it works, else software emulation.
+//!
+//! ```text
+//!  BootSpec --open--> descriptors --translate (pure)--> argv --process::spawn--> QEMU --client (QMP)--> QemuMachine
+//! ```
 
-use crate::boot_spec::BootSpec;
+mod arch;
+mod client;
+mod machine;
+mod open;
+mod process;
+mod stderr;
+mod translate;
+
+use crate::boot_spec::{Accelerator, BootSpec, DriveLocator, IsolationWanted, MAX_VCPU_COUNT};
+use crate::host::{self, KVM_DEVICE, KvmVerdict};
 use crate::machine::{Capabilities, Driver, Machine, RunDir, VmmError};
+use arch::Arch;
 use async_trait::async_trait;
-use std::path::PathBuf;
+use machine::QemuMachine;
+use process::{Launch, UserWanted};
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream as BlockingStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use tokio::net::UnixStream;
+use translate::HostFacts;
+
+/// Where QEMU may be. Not `$PATH`: libraries read no environment, and root must not run what someone's `$PATH` says.
+const PROGRAM_DIRECTORIES: [&str; 4] = ["/usr/local/bin", "/usr/bin", "/bin", "/run/current-system/sw/bin"];
 
 /// The driver; [`QemuDriver::at`] for a QEMU that is not in a standard directory.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +41,20 @@ impl QemuDriver {
     pub fn at(program: impl Into<PathBuf>) -> Self {
         QemuDriver { program: Some(program.into()) }
     }
+
+    fn program(&self, arch: &Arch) -> Result<PathBuf, VmmError> {
+        let found = match &self.program {
+            Some(program) => program.is_file().then(|| program.clone()),
+            None => PROGRAM_DIRECTORIES
+                .iter()
+                .map(|directory| Path::new(directory).join(arch.program))
+                .find(|path| path.is_file()),
+        };
+        found.ok_or_else(|| VmmError::ProgramMissing {
+            program: arch.program.to_owned(),
+            hint: format!("install it: apt-get install {}", arch.package),
+        })
+    }
 }
 
 #[async_trait]
@@ -25,14 +64,188 @@ impl Driver for QemuDriver {
     }
 
     fn capabilities(&self) -> Result<Capabilities, VmmError> {
-        Err(VmmError::ProgramMissing { program: "qemu".into(), hint: "being written".into() })
+        let program = self.program(host_arch()?)?;
+        let (accelerator, accelerator_note) = match host::kvm() {
+            KvmVerdict::Usable => (Accelerator::Kvm, None),
+            KvmVerdict::Unusable(reason) => {
+                (Accelerator::Tcg, Some(format!("{reason}: guests run in software emulation, many times slower")))
+            }
+        };
+        Ok(Capabilities {
+            accelerator,
+            accelerator_note,
+            program,
+            drive_locator: DriveLocator::Serial,
+            has_stream_nic: true,
+            max_vcpu_count: MAX_VCPU_COUNT,
+        })
     }
 
     fn version(&self) -> Result<String, VmmError> {
-        Err(VmmError::ProgramMissing { program: format!("{:?}", self.program), hint: "being written".into() })
+        let program = self.program(host_arch()?)?;
+        let output = Command::new(&program)
+            .arg("--version")
+            .env_clear()
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|source| VmmError::Spawn { program: program.display().to_string(), source })?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        Ok(parse_version(&text).to_owned())
     }
 
-    async fn boot(&self, _spec: &BootSpec, _dir: &RunDir) -> Result<Box<dyn Machine>, VmmError> {
-        Err(VmmError::ProgramMissing { program: "qemu".into(), hint: "being written".into() })
+    async fn boot(&self, spec: &BootSpec, dir: &RunDir) -> Result<Box<dyn Machine>, VmmError> {
+        spec.validate()?;
+        let arch = host_arch()?;
+        let needed = translate::FIXED_VIRTIO_DEVICES + spec.drives.len() + spec.nics.len();
+        if needed > arch.virtio_slots {
+            let room = arch.virtio_slots - translate::FIXED_VIRTIO_DEVICES;
+            return Err(VmmError::Unsupported {
+                what: format!("a QEMU machine has room for {room} drives and network interfaces together"),
+                hint: "attach fewer".into(),
+            });
+        }
+        let program = self.program(arch)?;
+        let accelerator = match spec.accelerator {
+            Some(accelerator) => accelerator,
+            None => self.capabilities()?.accelerator,
+        };
+        let tsc_khz = if accelerator == Accelerator::Tcg { host::tsc_khz() } else { None };
+        start(spec, dir, arch, &program, HostFacts { accelerator, tsc_khz }).await
+    }
+}
+
+fn host_arch() -> Result<&'static Arch, VmmError> {
+    arch::HOST.ok_or_else(|| VmmError::Unsupported {
+        what: "this build knows no QEMU machine for this architecture".into(),
+        hint: "run it on x86-64 or aarch64".into(),
+    })
+}
+
+/// `QEMU emulator version 7.2.22 (Debian …)` → `7.2.22 (Debian …)`.
+fn parse_version(text: &str) -> &str {
+    let line = text.lines().next().unwrap_or_default().trim();
+    line.strip_prefix("QEMU emulator version ").unwrap_or(line)
+}
+
+async fn start(
+    spec: &BootSpec,
+    dir: &RunDir,
+    arch: &Arch,
+    program: &Path,
+    host: HostFacts,
+) -> Result<Box<dyn Machine>, VmmError> {
+    let opened = open::open(spec)?;
+    let arguments = translate::translate(spec, arch, host, &opened.numbers);
+    let spawn_failed = |source| VmmError::Spawn { program: program.display().to_string(), source };
+    let launch = Launch {
+        program,
+        arguments: &arguments,
+        inherited: &opened.inherited,
+        isolation: spec.isolation,
+        user: wanted_user(host.accelerator),
+    };
+    let (process, stderr, mut isolation) = process::spawn(&launch).map_err(spawn_failed)?;
+    drop(opened.inherited);
+    tell_the_rest(&mut isolation, spec.isolation);
+    let mut machine = QemuMachine {
+        process,
+        client: client::Client::new(opened.qmp).map_err(spawn_failed)?,
+        stderr: stderr::Stderr::follow(stderr, &dir.0)
+            .map_err(|source| VmmError::Open { path: dir.0.join(stderr::LOG_FILE), source })?,
+        agent: Some(into_async(opened.agent).map_err(spawn_failed)?),
+        console: Some(into_async(opened.console).map_err(spawn_failed)?),
+        isolation,
+        is_killed: false,
+        exit: None,
+    };
+    if let Err(error) = machine.client.start().await {
+        return Err(boot_error(&mut machine, spec, error).await);
+    }
+    Ok(Box::new(machine))
+}
+
+/// Turns a failed start into what QEMU said about it; nothing of it runs any more.
+async fn boot_error(machine: &mut QemuMachine, spec: &BootSpec, error: VmmError) -> VmmError {
+    let has_hung_up = matches!(error, VmmError::Control { .. });
+    if !has_hung_up {
+        return error;
+    }
+    // It has closed QMP and is about to end, or has refused a command and would stay for ever.
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(2), machine.process.wait()).await;
+    let _ = machine.process.kill();
+    let (_, said) = machine.ended().await;
+    let detail = if said.is_empty() { error.to_string() } else { with_paths(&said, spec) };
+    VmmError::BootFailed { vmm: "qemu", detail }
+}
+
+/// QEMU knows its drives by descriptor; the reader knows them by path.
+fn with_paths(said: &str, spec: &BootSpec) -> String {
+    let drives = spec.drives.iter().enumerate().rev();
+    drives.fold(said.to_owned(), |said, (index, drive)| {
+        said.replace(&format!("/dev/fdset/{index}"), &drive.path.display().to_string())
+    })
+}
+
+/// KVM's device decides who may run the machine: QEMU opens it by path.
+fn wanted_user(accelerator: Accelerator) -> UserWanted {
+    match accelerator {
+        Accelerator::Tcg => UserWanted::Own { group: None },
+        Accelerator::Kvm => match std::fs::metadata(KVM_DEVICE) {
+            Ok(device) => user_for_device(device.mode(), device.gid()),
+            Err(_) => UserWanted::Own { group: None },
+        },
+    }
+}
+
+fn user_for_device(mode: u32, gid: u32) -> UserWanted {
+    match mode {
+        _ if mode & 0o006 == 0o006 => UserWanted::Own { group: None },
+        _ if mode & 0o060 == 0o060 && gid != 0 => UserWanted::Own { group: Some(gid) },
+        _ => UserWanted::Caller("only root may open /dev/kvm on this host"),
+    }
+}
+
+fn tell_the_rest(isolation: &mut BTreeMap<String, String>, wanted: IsolationWanted) {
+    let seccomp = match wanted {
+        IsolationWanted::BestEffort => "applied",
+        IsolationWanted::None => "not applied: isolation is switched off",
+    };
+    isolation.insert("seccomp".into(), seccomp.into());
+    for missing in ["mount-namespace", "pid-namespace", "cgroup-limits"] {
+        isolation.insert(missing.into(), "not applied: the qemu driver does not do it yet".into());
+    }
+}
+
+fn into_async(stream: BlockingStream) -> std::io::Result<UnixStream> {
+    stream.set_nonblocking(true)?;
+    UnixStream::from_std(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_device_decides_the_user() {
+        for (mode, gid, expected) in
+            [(0o100_666, 0, UserWanted::Own { group: None }), (0o100_660, 104, UserWanted::Own { group: Some(104) })]
+        {
+            assert_eq!(user_for_device(mode, gid), expected);
+        }
+        for (mode, gid) in [(0o100_600, 0), (0o100_660, 0), (0o100_640, 104)] {
+            assert!(matches!(user_for_device(mode, gid), UserWanted::Caller(_)), "{mode:o} {gid}");
+        }
+    }
+
+    #[test]
+    fn a_missing_program_says_what_to_type() {
+        let error = QemuDriver::at("/nonexistent/qemu").capabilities().unwrap_err();
+        assert!(matches!(&error, VmmError::ProgramMissing { hint, .. } if hint.contains("apt-get")), "{error:?}");
+    }
+
+    #[test]
+    fn versions_are_read() {
+        assert_eq!(parse_version("QEMU emulator version 7.2.22 (Debian 1)\nCopyright\n"), "7.2.22 (Debian 1)");
+        assert_eq!(parse_version(""), "");
     }
 }

@@ -1,0 +1,145 @@
+//! Opens, with the caller's rights, everything QEMU will use: it gets descriptors, never a path.
+
+use super::translate::{Descriptors, DriveDescriptor};
+use crate::boot_spec::{BootSpec, Drive, NicBackend};
+use crate::machine::VmmError;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+/// The tun driver's device.
+const TUN_DEVICE: &str = "/dev/net/tun";
+/// `_IOW('T', 202, int)` (`linux/if_tun.h`).
+const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
+/// `IFNAMSIZ` without the final zero.
+const MAX_INTERFACE_NAME: usize = 15;
+
+/// What QEMU inherits, and our ends of its streams.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// QEMU's; to be dropped once it has been started.
+    pub(crate) inherited: Vec<OwnedFd>,
+    /// The numbers of `inherited`, which are also QEMU's.
+    pub(crate) numbers: Descriptors,
+    /// Our end of QMP.
+    pub(crate) qmp: UnixStream,
+    /// Our end of the agent channel.
+    pub(crate) agent: UnixStream,
+    /// Our end of the console.
+    pub(crate) console: UnixStream,
+}
+
+/// Opens kernel, initramfs, drives and NICs. Blocks on the file system only.
+pub(crate) fn open(spec: &BootSpec) -> Result<Opened, VmmError> {
+    let mut inherited = Vec::new();
+    let mut numbers = Descriptors {
+        kernel: keep(&mut inherited, open_boot_file(&spec.kernel)?),
+        initramfs: keep(&mut inherited, open_boot_file(&spec.initramfs)?),
+        ..Descriptors::default()
+    };
+    for drive in &spec.drives {
+        let (file, is_block_device) = open_drive(drive)?;
+        numbers.drives.push(DriveDescriptor { fd: keep(&mut inherited, file), is_block_device });
+    }
+    for nic in &spec.nics {
+        let fd = match &nic.backend {
+            NicBackend::Tap { name } => open_tap(name)?,
+            NicBackend::Stream(stream) => {
+                stream.try_clone().map_err(|source| open_error(Path::new("network stream"), source))?
+            }
+        };
+        numbers.nics.push(keep(&mut inherited, fd));
+    }
+    let (qmp, far_qmp) = stream_pair()?;
+    let (agent, far_agent) = stream_pair()?;
+    let (console, far_console) = stream_pair()?;
+    numbers.qmp = keep(&mut inherited, far_qmp);
+    numbers.agent = keep(&mut inherited, far_agent);
+    numbers.console = keep(&mut inherited, far_console);
+    Ok(Opened { inherited, numbers, qmp, agent, console })
+}
+
+fn keep(inherited: &mut Vec<OwnedFd>, fd: impl Into<OwnedFd>) -> RawFd {
+    let fd = fd.into();
+    let number = fd.as_raw_fd();
+    inherited.push(fd);
+    number
+}
+
+fn open_error(path: &Path, source: io::Error) -> VmmError {
+    VmmError::Open { path: path.to_owned(), source }
+}
+
+/// QEMU opens these again through `/proc/self/fd`, as its own user: a file that only the caller may read is handed over
+/// as a copy in memory.
+fn open_boot_file(path: &Path) -> Result<OwnedFd, VmmError> {
+    let failed = |source| open_error(path, source);
+    let mut file = File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
+    }
+    if metadata.mode() & 0o004 != 0 {
+        return Ok(file.into());
+    }
+    let memory = rustix::fs::memfd_create("ignite-boot-file", rustix::fs::MemfdFlags::CLOEXEC)
+        .map_err(|errno| failed(errno.into()))?;
+    rustix::fs::fchmod(&memory, rustix::fs::Mode::from_raw_mode(0o444)).map_err(|errno| failed(errno.into()))?;
+    let mut copy = File::from(memory);
+    io::copy(&mut file, &mut copy).map_err(failed)?;
+    Ok(copy.into())
+}
+
+fn open_drive(drive: &Drive) -> Result<(File, bool), VmmError> {
+    let failed = |source| open_error(&drive.path, source);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(!drive.is_read_only)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(&drive.path)
+        .map_err(failed)?;
+    let kind = file.metadata().map_err(failed)?.file_type();
+    if !kind.is_file() && !kind.is_block_device() {
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "neither a regular file nor a block device")));
+    }
+    // O_NONBLOCK was for the open only: a fifo in the drive's place must not hang it.
+    rustix::fs::fcntl_setfl(file.as_fd(), rustix::fs::OFlags::empty()).map_err(|errno| failed(errno.into()))?;
+    Ok((file, kind.is_block_device()))
+}
+
+/// `struct ifreq` as `TUNSETIFF` reads it.
+#[repr(C)]
+struct TapRequest {
+    name: [u8; MAX_INTERFACE_NAME + 1],
+    flags: libc::c_short,
+    padding: [u8; 22],
+}
+
+/// Joins an existing tap of the caller's network namespace.
+fn open_tap(name: &str) -> Result<OwnedFd, VmmError> {
+    let failed = |source| open_error(&Path::new("tap").join(name), source);
+    if name.is_empty() || name.len() > MAX_INTERFACE_NAME || !Path::new("/sys/class/net").join(name).exists() {
+        return Err(failed(io::ErrorKind::NotFound.into()));
+    }
+    let device =
+        OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(TUN_DEVICE).map_err(failed)?;
+    let mut request = TapRequest {
+        name: [0; MAX_INTERFACE_NAME + 1],
+        flags: (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short,
+        padding: [0; 22],
+    };
+    request.name[..name.len()].copy_from_slice(name.as_bytes());
+    // SAFETY: `request` has the size and layout of the `struct ifreq` that TUNSETIFF reads and writes, and outlives the call.
+    let result = unsafe { libc::ioctl(device.as_raw_fd(), TUNSETIFF as _, &mut request) };
+    if result < 0 {
+        return Err(failed(io::Error::last_os_error()));
+    }
+    Ok(device.into())
+}
+
+fn stream_pair() -> Result<(UnixStream, UnixStream), VmmError> {
+    UnixStream::pair().map_err(|source| open_error(Path::new("socket pair"), source))
+}

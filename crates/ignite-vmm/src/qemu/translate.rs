@@ -1,0 +1,153 @@
+//! A [`BootSpec`] as QEMU's arguments: pure, no path and no secret in them.
+
+use super::arch::Arch;
+use crate::boot_spec::{AGENT_PORT_NAME, Accelerator, BootSpec, IsolationWanted, NicBackend};
+use std::os::fd::RawFd;
+
+/// What the driver found out or decided about the host.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HostFacts {
+    pub(crate) accelerator: Accelerator,
+    /// Rate of the time stamp counter, where it is known.
+    pub(crate) tsc_khz: Option<u32>,
+}
+
+/// Numbers under which QEMU inherits its descriptors.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Descriptors {
+    pub(crate) kernel: RawFd,
+    pub(crate) initramfs: RawFd,
+    pub(crate) qmp: RawFd,
+    pub(crate) agent: RawFd,
+    pub(crate) console: RawFd,
+    /// In the order of [`BootSpec::drives`].
+    pub(crate) drives: Vec<DriveDescriptor>,
+    /// In the order of [`BootSpec::nics`].
+    pub(crate) nics: Vec<RawFd>,
+}
+
+/// An open drive.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DriveDescriptor {
+    pub(crate) fd: RawFd,
+    pub(crate) is_block_device: bool,
+}
+
+/// A buffer for translated code of at most 256 MiB: QEMU's own default may take 1 GiB of the host per machine.
+const TCG: &str = "tcg,thread=multi,tb-size=256";
+
+/// Virtio devices every machine has: serial, rng, balloon.
+pub(crate) const FIXED_VIRTIO_DEVICES: usize = 3;
+
+/// QEMU's arguments. The machine starts stopped: `cont` comes over QMP, so that no event can be missed.
+pub(crate) fn translate(spec: &BootSpec, arch: &Arch, host: HostFacts, fds: &Descriptors) -> Vec<String> {
+    let mut argv = Argv::default();
+    argv.flag("-nodefaults").flag("-no-user-config").flag("-no-reboot").flag("-S");
+    argv.option("-name", &spec.id).option("-display", "none");
+    argv.option("-machine", arch.machine);
+    add_processor(&mut argv, spec, arch, host);
+    if spec.isolation == IsolationWanted::BestEffort {
+        argv.option("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+    }
+    if let Some(firmware) = arch.firmware {
+        argv.option("-bios", firmware);
+    }
+    argv.option("-kernel", format!("/proc/self/fd/{}", fds.kernel));
+    argv.option("-initrd", format!("/proc/self/fd/{}", fds.initramfs));
+    argv.option("-append", kernel_arguments(spec, arch, host));
+    argv.option("-chardev", format!("socket,id=qmp,fd={}", fds.qmp));
+    argv.option("-mon", "chardev=qmp,mode=control");
+    argv.option("-chardev", format!("socket,id=console,fd={}", fds.console));
+    argv.option("-serial", "chardev:console");
+    add_agent(&mut argv, fds);
+    add_drives(&mut argv, spec, fds);
+    add_nics(&mut argv, spec, fds);
+    argv.option("-device", "virtio-rng-device");
+    argv.option("-device", "virtio-balloon-device,free-page-reporting=on,deflate-on-oom=on");
+    if arch.has_isa_pvpanic {
+        argv.option("-device", "pvpanic");
+    }
+    argv.0
+}
+
+/// The kernel's command line: the caller's optional arguments first, so that what boot needs has the last word.
+pub(crate) fn kernel_arguments(spec: &BootSpec, arch: &Arch, host: HostFacts) -> String {
+    let mut words: Vec<String> = spec.cmdline.split_ascii_whitespace().map(str::to_owned).collect();
+    words.extend(arch.kernel_arguments.iter().map(|word| (*word).to_owned()));
+    if host.accelerator == Accelerator::Tcg {
+        words.extend(arch.tcg_kernel_arguments.iter().map(|word| (*word).to_owned()));
+        // Without its rate the guest calibrates the counter against an emulated timer, and hangs or runs with a wrong
+        // clock when the host is busy. Under TCG the guest's counter is the host's.
+        if let (true, Some(khz)) = (arch.has_tsc, host.tsc_khz) {
+            words.push(format!("tsc_early_khz={khz}"));
+            words.push("tsc=reliable".to_owned());
+        }
+    }
+    words.join(" ")
+}
+
+#[derive(Default)]
+struct Argv(Vec<String>);
+
+impl Argv {
+    fn flag(&mut self, name: &str) -> &mut Self {
+        self.0.push(name.to_owned());
+        self
+    }
+
+    fn option(&mut self, name: &str, value: impl Into<String>) -> &mut Self {
+        self.0.push(name.to_owned());
+        self.0.push(value.into());
+        self
+    }
+}
+
+fn add_processor(argv: &mut Argv, spec: &BootSpec, arch: &Arch, host: HostFacts) {
+    let (accelerator, cpu) = match host.accelerator {
+        Accelerator::Kvm => ("kvm", "host"),
+        Accelerator::Tcg => (TCG, arch.tcg_cpu),
+    };
+    argv.option("-accel", accelerator).option("-cpu", cpu);
+    argv.option("-smp", spec.vcpu_count.to_string());
+    argv.option("-m", format!("{}M", spec.mem_size_mib));
+}
+
+fn add_agent(argv: &mut Argv, fds: &Descriptors) {
+    argv.option("-device", "virtio-serial-device");
+    argv.option("-chardev", format!("socket,id=agent,fd={}", fds.agent));
+    argv.option("-device", format!("virtserialport,chardev=agent,name={AGENT_PORT_NAME}"));
+}
+
+fn add_drives(argv: &mut Argv, spec: &BootSpec, fds: &Descriptors) {
+    for (index, (drive, opened)) in spec.drives.iter().zip(&fds.drives).enumerate() {
+        argv.option("-add-fd", format!("fd={},set={index}", opened.fd));
+        let driver = if opened.is_block_device { "host_device" } else { "file" };
+        let access = if drive.is_read_only {
+            "read-only=on,auto-read-only=off"
+        } else {
+            "read-only=off,discard=unmap,detect-zeroes=unmap"
+        };
+        // The lock is on the open file itself: a second machine is refused a writable disk, read-only ones are shared.
+        argv.option(
+            "-blockdev",
+            format!(
+                "driver=raw,node-name=drive{index},{access},file.driver={driver},file.filename=/dev/fdset/{index},\
+                 file.locking=on{}",
+                if drive.is_read_only { ",file.read-only=on,file.auto-read-only=off" } else { ",file.discard=unmap" }
+            ),
+        );
+        argv.option("-device", format!("virtio-blk-device,drive=drive{index},serial={}", drive.id));
+    }
+}
+
+fn add_nics(argv: &mut Argv, spec: &BootSpec, fds: &Descriptors) {
+    for (index, (nic, fd)) in spec.nics.iter().zip(&fds.nics).enumerate() {
+        let backend = match nic.backend {
+            NicBackend::Tap { .. } => format!("tap,id=nic{index},fd={fd}"),
+            NicBackend::Stream(_) => format!("stream,id=nic{index},server=off,addr.type=fd,addr.str={fd}"),
+        };
+        argv.option("-netdev", backend);
+        let mtu = nic.mtu.map(|mtu| format!(",host_mtu={mtu}")).unwrap_or_default();
+        argv.option("-device", format!("virtio-net-device,netdev=nic{index},mac={}{mtu}", nic.mac));
+    }
+}
