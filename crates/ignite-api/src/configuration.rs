@@ -1,6 +1,6 @@
 //! The Configuration object: defaults of a host (`/etc/ignite/config.yaml`).
 
-use crate::meta::ObjectMeta;
+use crate::meta::{ObjectMeta, null_is_default};
 use crate::vm::VmSpec;
 use serde::{Deserialize, Serialize};
 
@@ -13,11 +13,19 @@ pub struct Configuration {
     /// `Configuration`.
     pub kind: String,
     /// Name.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub metadata: ObjectMeta,
     /// Defaults.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub spec: ConfigurationSpec,
+}
+
+impl Configuration {
+    /// Defaults of a host.
+    pub fn new(metadata: ObjectMeta, spec: ConfigurationSpec) -> Configuration {
+        let kind = <Configuration as crate::ApiObject>::KIND.to_owned();
+        Configuration { api_version: crate::API_VERSION.to_owned(), kind, metadata, spec }
+    }
 }
 
 /// `spec` of a Configuration.

@@ -1,6 +1,6 @@
 //! The Image object: an OCI image whose base disk has been made.
 
-use crate::meta::ObjectMeta;
+use crate::meta::{ObjectMeta, null_is_default};
 use crate::size::Size;
 use crate::vm::OciSource;
 use serde::{Deserialize, Serialize};
@@ -15,19 +15,27 @@ pub struct Image {
     /// `Image`.
     pub kind: String,
     /// Name (the familiar reference) and uid.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub metadata: ObjectMeta,
     /// Source.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub spec: OciSource,
     /// What was imported.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub status: ImageStatus,
+}
+
+impl Image {
+    /// An imported image.
+    pub fn new(metadata: ObjectMeta, spec: OciSource, status: ImageStatus) -> Image {
+        let kind = <Image as crate::ApiObject>::KIND.to_owned();
+        Image { api_version: crate::API_VERSION.to_owned(), kind, metadata, spec, status }
+    }
 }
 
 /// `status` of an Image.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ImageStatus {
     /// Digest and size of the source.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,7 +58,7 @@ pub struct ImageStatus {
 
 /// Digest and size of what was imported.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct OciSourceStatus {
     /// Weave Ignite's form: `oci://NAME@sha256:...`.
     pub id: String,
@@ -60,7 +68,7 @@ pub struct OciSourceStatus {
 
 /// The part of the OCI image configuration that decides what runs (OCI image-spec 1.1, config.md).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ImageConfig {
     /// `Entrypoint`.
     pub entrypoint: Vec<String>,

@@ -1,6 +1,6 @@
 //! The Kernel object: a bootable kernel with its modules.
 
-use crate::meta::ObjectMeta;
+use crate::meta::{ObjectMeta, null_is_default};
 use crate::size::Size;
 use serde::{Deserialize, Serialize};
 
@@ -13,14 +13,22 @@ pub struct Kernel {
     /// `Kernel`.
     pub kind: String,
     /// Name and uid.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub metadata: ObjectMeta,
     /// Source.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub spec: KernelSource,
     /// What was imported.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub status: KernelStatus,
+}
+
+impl Kernel {
+    /// An imported kernel.
+    pub fn new(metadata: ObjectMeta, spec: KernelSource, status: KernelStatus) -> Kernel {
+        let kind = <Kernel as crate::ApiObject>::KIND.to_owned();
+        Kernel { api_version: crate::API_VERSION.to_owned(), kind, metadata, spec, status }
+    }
 }
 
 /// `spec` of a Kernel.
@@ -33,7 +41,7 @@ pub struct KernelSource {
 
 /// `status` of a Kernel.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct KernelStatus {
     /// Digest and size of the source.
     #[serde(skip_serializing_if = "Option::is_none")]

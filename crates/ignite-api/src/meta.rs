@@ -1,6 +1,6 @@
 //! What every object carries: name, uid, creation time, labels, annotations.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 
 /// Identity of an object: 16 lower-case letters or digits (8 random bytes in hexadecimal when we make it).
@@ -50,6 +50,50 @@ impl std::fmt::Display for Uid {
     }
 }
 
+/// What every kind of object has in common.
+pub trait ApiObject: Serialize + serde::de::DeserializeOwned {
+    /// `kind` as it is written, e.g. `VM`.
+    const KIND: &'static str;
+
+    /// Name, uid, labels.
+    fn metadata(&self) -> &ObjectMeta;
+
+    /// Name, uid, labels, to be changed.
+    fn metadata_mut(&mut self) -> &mut ObjectMeta;
+}
+
+macro_rules! api_objects {
+    ($($object:ty => $kind:literal),* $(,)?) => {$(
+        impl ApiObject for $object {
+            const KIND: &'static str = $kind;
+
+            fn metadata(&self) -> &ObjectMeta {
+                &self.metadata
+            }
+
+            fn metadata_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.metadata
+            }
+        }
+    )*};
+}
+
+api_objects! {
+    crate::Vm => "VM",
+    crate::Image => "Image",
+    crate::Kernel => "Kernel",
+    crate::configuration::Configuration => "Configuration",
+}
+
+/// Reads a section or list that is written without a value (`labels:`) as if it were absent, as Kubernetes does.
+pub(crate) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
 /// `metadata` of every object.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -64,9 +108,9 @@ pub struct ObjectMeta {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<jiff::Timestamp>,
     /// Free-form labels.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_is_default")]
     pub labels: BTreeMap<String, String>,
     /// Annotations; the known ones are in COMPATIBILITY.md.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_is_default")]
     pub annotations: BTreeMap<String, String>,
 }

@@ -6,6 +6,8 @@ use crate::name_words::{ADJECTIVES, NOUNS};
 pub const MAX_VM_NAME_LEN: usize = 253;
 /// Longest label of a host name, in bytes.
 pub const MAX_LABEL_LEN: usize = 63;
+/// Longest host name, in bytes (Linux' `HOST_NAME_MAX`).
+pub const MAX_HOSTNAME_LEN: usize = 64;
 /// Longest name of an image or kernel, in bytes: that of the longest source.
 pub const MAX_OBJECT_NAME_LEN: usize = crate::image_source::MAX_SOURCE_LEN;
 
@@ -35,10 +37,12 @@ pub fn check_vm_name(name: &str) -> Result<(), InvalidName> {
     Err(InvalidName { name: name.chars().take(64).collect(), reason })
 }
 
-/// Checks a host name: like a VM's name, but upper case is allowed and a label has at most 63 characters (RFC 1123).
+/// Checks a host name: like a VM's name, but upper case is allowed, a label has at most 63 characters (RFC 1123) and all of
+/// it at most 64 (Linux).
 pub fn check_hostname(hostname: &str) -> Result<(), InvalidName> {
     let reason = match check_vm_name(&hostname.to_ascii_lowercase()) {
         Err(error) => error.reason,
+        Ok(()) if hostname.len() > MAX_HOSTNAME_LEN => "it is longer than 64 characters",
         Ok(()) if hostname.split('.').any(|label| label.len() > MAX_LABEL_LEN) => {
             "a part between dots is longer than 63 characters"
         }
@@ -58,10 +62,23 @@ pub fn check_object_name(name: &str) -> Result<(), InvalidName> {
     Err(InvalidName { name: name.chars().take(64).collect(), reason })
 }
 
-/// A host name for a VM of this name: the name itself, each part cut to the 63 characters a host name allows.
+/// A host name for a VM of this name: the name itself, its parts cut to 63 characters and all of it to 64.
 pub fn hostname_of(vm_name: &str) -> String {
-    let cut = |label: &str| label.chars().take(MAX_LABEL_LEN).collect::<String>().trim_end_matches('-').to_owned();
-    vm_name.split('.').map(cut).collect::<Vec<_>>().join(".")
+    let mut hostname = String::new();
+    for label in vm_name.split('.') {
+        let dot = usize::from(!hostname.is_empty());
+        let room = MAX_HOSTNAME_LEN.saturating_sub(hostname.len() + dot).min(MAX_LABEL_LEN);
+        let cut: String = label.chars().take(room).collect();
+        let cut = cut.trim_end_matches('-');
+        if cut.is_empty() {
+            break;
+        }
+        if dot == 1 {
+            hostname.push('.');
+        }
+        hostname.push_str(cut);
+    }
+    hostname
 }
 
 /// The name `adjective-noun` chosen by these random bytes, such as `misty-heron`: one of more than 12,000.
@@ -118,8 +135,9 @@ mod tests {
         assert!(check_hostname(&"a".repeat(63)).is_ok());
         assert!(check_hostname(&"a".repeat(64)).is_err());
         assert!(check_hostname("a b").is_err());
-        let cut = hostname_of(&format!("{}-x.b", "a".repeat(62)));
-        assert_eq!((cut.len(), check_hostname(&cut)), (64, Ok(())));
+        assert_eq!(hostname_of(&format!("{}-x.b", "a".repeat(62))), format!("{}.b", "a".repeat(62)));
+        assert_eq!(hostname_of(&format!("{}.b.c", "a".repeat(61))), format!("{}.b", "a".repeat(61)));
+        assert_eq!(hostname_of("db.example"), "db.example");
     }
 
     #[test]

@@ -2,9 +2,11 @@
 
 use crate::lifecycle::Phase;
 use crate::meta::ObjectMeta;
+use crate::meta::null_is_default;
 use crate::ports::PortMapping;
 use crate::reference::ImageSource;
 use crate::size::Size;
+use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -17,14 +19,32 @@ pub struct Vm {
     /// `VM`.
     pub kind: String,
     /// Name, uid, labels.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub metadata: ObjectMeta,
     /// What is wanted.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub spec: VmSpec,
     /// What is.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub status: VmStatus,
+}
+
+impl Vm {
+    /// A VM that has been decided and does not exist yet.
+    pub fn new(metadata: ObjectMeta, spec: VmSpec) -> Vm {
+        Vm {
+            api_version: crate::API_VERSION.to_owned(),
+            kind: <Vm as crate::ApiObject>::KIND.to_owned(),
+            metadata,
+            spec,
+            status: VmStatus::default(),
+        }
+    }
+
+    /// Host name the guest gets: `spec.hostname`, else one made from the VM's name.
+    pub fn hostname(&self) -> String {
+        self.spec.hostname.clone().unwrap_or_else(|| crate::names::hostname_of(&self.metadata.name))
+    }
 }
 
 /// `spec` of a VM. Fields marked *extension* are ours; the others are Weave Ignite's v1alpha4.
@@ -32,8 +52,10 @@ pub struct Vm {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct VmSpec {
     /// Image of the root file system.
+    #[serde(deserialize_with = "null_is_default")]
     pub image: OciSource,
     /// Kernel.
+    #[serde(deserialize_with = "null_is_default")]
     pub kernel: KernelSpec,
     /// Weave Ignite's sandbox image: read, kept, and without effect here.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,11 +67,13 @@ pub struct VmSpec {
     /// Apparent size of the writable disk.
     pub disk_size: Size,
     /// Networking.
+    #[serde(deserialize_with = "null_is_default")]
     pub network: NetworkSpec,
     /// Extra disks.
+    #[serde(deserialize_with = "null_is_default")]
     pub storage: StorageSpec,
     /// Host files copied into the guest before it runs.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
     pub copy_files: Vec<FileMapping>,
     /// Generated or given ssh key.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,7 +86,7 @@ pub struct VmSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub args: Option<Vec<String>>,
     /// *Extension.* Added to the image's ENV.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
     pub env: Vec<EnvVar>,
     /// *Extension.* Replaces the image's WORKDIR.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -156,7 +180,7 @@ pub struct KernelSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct NetworkSpec {
     /// Published ports.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
     pub ports: Vec<PortMapping>,
     /// *Extension.* `user`, `none` or `cni[:NAME]`; absent: chosen by what the host allows.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -168,10 +192,10 @@ pub struct NetworkSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct StorageSpec {
     /// Disks.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
     pub volumes: Vec<Volume>,
     /// Where they are mounted.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
     pub volume_mounts: Vec<VolumeMount>,
 }
 
@@ -215,13 +239,51 @@ pub struct FileMapping {
 }
 
 /// `ssh: true` generates a key; `ssh: /path` uses that public key.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+///
+/// `"true"` and `"false"` are read as the booleans; an empty text or an empty map, which Weave Ignite wrote for an unset
+/// field, as `false`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Ssh {
     /// Generate a key pair (`true`); `false` is as if it were absent.
     Generate(bool),
     /// Path of a public key on the host.
     PublicKey(String),
+}
+
+impl<'de> Deserialize<'de> for Ssh {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Ssh, D::Error> {
+        deserializer.deserialize_any(SshVisitor)
+    }
+}
+
+struct SshVisitor;
+
+impl<'de> de::Visitor<'de> for SshVisitor {
+    type Value = Ssh;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("true, false or the path of a public key")
+    }
+
+    fn visit_bool<E: de::Error>(self, generate: bool) -> Result<Ssh, E> {
+        Ok(Ssh::Generate(generate))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Ssh, E> {
+        Ok(match text {
+            "true" => Ssh::Generate(true),
+            "false" | "" => Ssh::Generate(false),
+            path => Ssh::PublicKey(path.to_owned()),
+        })
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Ssh, A::Error> {
+        match map.next_key::<de::IgnoredAny>()? {
+            None => Ok(Ssh::Generate(false)),
+            Some(_) => Err(de::Error::invalid_type(de::Unexpected::Map, &self)),
+        }
+    }
 }
 
 /// An environment variable.
@@ -273,7 +335,7 @@ impl RootDisk {
 
 /// `status` of a VM.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct VmStatus {
     /// True while the guest runs; kept for old readers, derived from `phase`.
     pub running: bool,
@@ -313,7 +375,7 @@ pub struct VmStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accelerator: Option<String>,
     /// What isolates the VMM from the host while it runs: each measure, applied or not.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_is_default")]
     pub isolation: BTreeMap<String, String>,
     /// Whether it runs as a `task` or a `machine`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -324,7 +386,7 @@ pub struct VmStatus {
 
 /// Which program runs a VM.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RuntimeStatus {
     /// Pid of the supervisor, in decimal.
     pub id: String,
@@ -334,20 +396,21 @@ pub struct RuntimeStatus {
 
 /// Observed networking.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct NetworkStatus {
     /// `user`, `none`, `cni`.
     pub plugin: String,
     /// Guest addresses, without prefix length.
+    #[serde(deserialize_with = "null_is_default")]
     pub ip_addresses: Vec<String>,
 }
 
 /// What an image or kernel was when the VM was made.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct SourceStatus {
     /// Uid of our Image or Kernel object.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<crate::Uid>,
     /// Content digest, e.g. `oci://docker.io/library/redis@sha256:...`.
     pub id: String,
