@@ -96,9 +96,8 @@ impl<T: Object> Objects<T> {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(e) => return Err(StoreError::io("list", &self.dir, e)),
         };
-        let mut uids: Vec<Uid> = entries
-            .filter_map(|entry| Uid::parse(entry.ok()?.file_name().to_str()?).ok())
-            .collect();
+        let mut uids: Vec<Uid> =
+            entries.filter_map(|entry| Uid::parse(entry.ok()?.file_name().to_str()?).ok()).collect();
         uids.sort();
         Ok(uids)
     }

@@ -44,19 +44,14 @@ impl<T: Object> Objects<T> {
             return Ok(uid);
         }
         let objects: Vec<T> = self.list()?.into_iter().filter_map(Result::ok).collect();
-        let candidates = objects
-            .iter()
-            .filter_map(|object| Some((object.metadata().uid.clone()?, object.metadata().name.clone())));
+        let candidates =
+            objects.iter().filter_map(|object| Some((object.metadata().uid.clone()?, object.metadata().name.clone())));
         choose(T::KIND, query, candidates)
     }
 }
 
 /// The pure choice behind [`Objects::find`].
-fn choose(
-    kind: Kind,
-    query: &str,
-    candidates: impl Iterator<Item = (Uid, String)>,
-) -> Result<Uid, QueryError> {
+fn choose(kind: Kind, query: &str, candidates: impl Iterator<Item = (Uid, String)>) -> Result<Uid, QueryError> {
     let mut matches: Vec<(Uid, String)> = Vec::new();
     for (uid, name) in candidates {
         if name == query || uid.as_str() == query {

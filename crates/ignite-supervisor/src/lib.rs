@@ -1,1 +1,30 @@
-//! (being written)
+//! One VM, one process, one owner of its state.
+//!
+//! ```text
+//!  engine --launch.json, lock, ready pipe--> ignite-spawn
+//!                                             supervise: network -> boot -> hello -> configure -> Running
+//!            control.sock  <----------------  server: one connection, one request
+//!                                             one event loop: machine exit | agent | control | deadline | signal
+//!                                             -> teardown: all undone, all errors kept -> final status
+//! ```
+//!
+//! The library half that the engine uses is [`launch`], [`control`] and [`task_log`]; the rest runs in `ignite-spawn`.
+
+pub mod console;
+pub mod control;
+pub mod ending;
+pub mod error;
+pub mod fanout;
+pub mod guest;
+pub mod launch;
+pub mod life;
+pub mod rotate;
+pub mod run;
+pub mod server;
+pub mod shared;
+pub mod supervise;
+pub mod task_log;
+
+pub use error::SupervisorError;
+pub use launch::{Launch, ReadyEvent};
+pub use supervise::supervise;

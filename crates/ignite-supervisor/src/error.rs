@@ -1,0 +1,149 @@
+//! What can keep a VM from running.
+
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// A failed step in a VM's life.
+#[derive(Debug, Error)]
+pub enum SupervisorError {
+    /// The launch file cannot be read.
+    #[error("read the launch file {path}")]
+    Launch {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The launch names a driver that is not in the table.
+    #[error("unknown VMM {0:?}")]
+    UnknownDriver(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] ignite_store::StoreError),
+    /// The network failed.
+    #[error("connect the network")]
+    Network(#[from] ignite_network::NetworkError),
+    /// The VMM failed.
+    #[error("boot the machine")]
+    Vmm(#[from] ignite_vmm::VmmError),
+    /// The control socket cannot be made.
+    #[error("listen on {path}")]
+    Listen {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A log cannot be written.
+    #[error("write {path}")]
+    Log {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The machine ended before the guest was ready.
+    #[error("the machine ended while the guest was starting: {detail}")]
+    EndedEarly {
+        /// The cause, and the last lines of the console.
+        detail: String,
+    },
+    /// The guest did not report in time.
+    #[error("the guest did not {what} within {seconds} s; the console says: {console}")]
+    Deadline {
+        /// What it should have done.
+        what: &'static str,
+        /// The limit.
+        seconds: u64,
+        /// The last lines of the console.
+        console: String,
+    },
+    /// The guest speaks another protocol.
+    #[error("the guest speaks agent protocol {guest}, this program {host}")]
+    Protocol {
+        /// The guest's.
+        guest: u32,
+        /// Ours.
+        host: u32,
+    },
+    /// The agent channel failed.
+    #[error("the agent channel failed: {detail}")]
+    Agent {
+        /// What happened.
+        detail: String,
+    },
+    /// The guest could not become the VM.
+    #[error("in the guest: {step}: {message}")]
+    Configure {
+        /// What it was doing.
+        step: String,
+        /// Why it failed.
+        message: String,
+        /// Docker's exit code for it.
+        exit_code: u8,
+    },
+    /// It was asked to stop while it was starting.
+    #[error("it was stopped while it was starting")]
+    StoppedEarly,
+    /// Host entropy for the guest cannot be had.
+    #[error("read entropy")]
+    Entropy(#[source] std::io::Error),
+}
+
+impl SupervisorError {
+    /// The next thing to do, where there is one.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            SupervisorError::Network(ignite_network::NetworkError::ProgramMissing { hint, .. }) => Some(hint.clone()),
+            SupervisorError::Network(ignite_network::NetworkError::PortInUse { .. }) => {
+                Some("publish another host port, or stop what uses this one (`ignite ps`, `ss -ltnup`)".into())
+            }
+            SupervisorError::Vmm(
+                ignite_vmm::VmmError::ProgramMissing { hint, .. } | ignite_vmm::VmmError::Unsupported { hint, .. },
+            ) => Some(hint.clone()),
+            SupervisorError::EndedEarly { .. } | SupervisorError::Deadline { .. } => {
+                Some("see the whole console with `ignite logs --console VM`".into())
+            }
+            SupervisorError::Protocol { .. } => {
+                Some("the kernel's initramfs is of another ignite version; remove and import the kernel again".into())
+            }
+            SupervisorError::Launch { .. }
+            | SupervisorError::UnknownDriver(_)
+            | SupervisorError::Store(_)
+            | SupervisorError::Network(_)
+            | SupervisorError::Vmm(_)
+            | SupervisorError::Listen { .. }
+            | SupervisorError::Log { .. }
+            | SupervisorError::Agent { .. }
+            | SupervisorError::Configure { .. }
+            | SupervisorError::StoppedEarly
+            | SupervisorError::Entropy(_) => None,
+        }
+    }
+
+    /// Docker's exit code for a VM that ended this way.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            SupervisorError::Configure { exit_code, .. } => *exit_code,
+            _ => 125,
+        }
+    }
+
+    /// The error and its causes on one line.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            let cause_text = cause.to_string();
+            if !text.ends_with(&cause_text) {
+                text.push_str(": ");
+                text.push_str(&cause_text);
+            }
+            source = cause.source();
+        }
+        text
+    }
+}

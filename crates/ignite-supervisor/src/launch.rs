@@ -1,0 +1,97 @@
+//! What the engine hands to `ignite-spawn`, and what comes back while it starts.
+
+use ignite_agent_protocol::message::Configure;
+use ignite_api::{PortMapping, Uid};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Everything a supervisor needs; written to the run directory with mode 0600, read once.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Launch {
+    /// The VM.
+    pub uid: Uid,
+    /// Its name.
+    pub name: String,
+    /// Data directory of the store.
+    pub data_dir: PathBuf,
+    /// Run directory of the store.
+    pub run_dir: PathBuf,
+    /// Driver that boots it.
+    pub driver: String,
+    /// What is booted.
+    pub boot: LaunchBoot,
+    /// How it is connected.
+    pub network: LaunchNetwork,
+    /// What the guest becomes; interfaces, DNS, clock and entropy are filled in when it is sent.
+    pub configure: Configure,
+    /// The first attach is waited for (at most [`ATTACH_DEADLINE_MS`]) before the guest is configured, so that a foreground
+    /// task's output and input are complete.
+    pub is_foreground: bool,
+    /// The object is removed when the VM ends.
+    pub auto_remove: bool,
+    /// Time a stop leaves the guest, unless the request says otherwise.
+    pub stop_timeout_ms: u64,
+    /// Time the guest has from power-on to `Configured`.
+    pub boot_timeout_ms: u64,
+}
+
+/// Longest a foreground start waits for its attach.
+pub const ATTACH_DEADLINE_MS: u64 = 10_000;
+
+/// The machine to boot; NICs come from the network.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LaunchBoot {
+    /// ELF kernel.
+    pub kernel: PathBuf,
+    /// Initramfs with `ignite-init`.
+    pub initramfs: PathBuf,
+    /// Optional kernel arguments.
+    pub cmdline: String,
+    /// Virtual CPUs.
+    pub vcpu_count: u8,
+    /// Guest memory.
+    pub mem_size_mib: u32,
+    /// Drives in guest order.
+    pub drives: Vec<LaunchDrive>,
+    /// Keep the VMM from the host as well as the host allows.
+    pub is_isolated: bool,
+}
+
+/// A drive.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LaunchDrive {
+    /// Its id, also the virtio serial.
+    pub id: String,
+    /// Raw image.
+    pub path: PathBuf,
+    /// The guest cannot write to it.
+    pub is_read_only: bool,
+}
+
+/// How the VM is connected.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LaunchNetwork {
+    /// Row of the plugin table.
+    pub mode: String,
+    /// Published ports.
+    pub ports: Vec<PortMapping>,
+}
+
+/// What the supervisor tells its starter, one JSON line each, over the ready pipe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "camelCase")]
+pub enum ReadyEvent {
+    /// The control socket accepts connections.
+    Listening,
+    /// The guest is configured and runs.
+    Running,
+    /// It did not come up; everything has been undone.
+    Failed {
+        /// The error with its causes.
+        message: String,
+        /// What to do next.
+        hint: Option<String>,
+        /// Docker's exit code for it: 125 unless the task itself could not be run.
+        exit_code: u8,
+    },
+}
