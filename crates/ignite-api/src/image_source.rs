@@ -53,7 +53,7 @@ impl ImageSource {
         match self {
             ImageSource::Registry(reference)
             | ImageSource::DockerDaemon(reference)
-            | ImageSource::Containerd(reference) => Some(reference.familiar()),
+            | ImageSource::Containerd(reference) => Some(registry_name(reference)),
             ImageSource::OciLayout { .. } => Some(self.to_string()),
             ImageSource::OciArchive { path, .. } | ImageSource::DockerArchive { path, .. } => {
                 (!is_dash(path)).then(|| self.to_string())
@@ -62,10 +62,10 @@ impl ImageSource {
         }
     }
 
-    /// What people call it: as it would be typed again, with references in their familiar form.
+    /// What people call it, and what manifests hold: as it would be typed again, with references in their familiar form.
     pub fn familiar(&self) -> String {
         match self {
-            ImageSource::Registry(reference) => reference.familiar(),
+            ImageSource::Registry(reference) => registry_name(reference),
             ImageSource::DockerDaemon(reference) => format!("docker-daemon:{}", reference.familiar()),
             ImageSource::Containerd(reference) => format!("containerd:{}", reference.familiar()),
             ImageSource::OciLayout { .. }
@@ -103,6 +103,15 @@ impl ImageSource {
             | ImageSource::Containerd(_) => {}
         }
         self
+    }
+}
+
+/// The familiar reference, unless it reads as another transport: Docker Hub's `library/oci` is not the directory `latest`.
+fn registry_name(reference: &ImageReference) -> String {
+    let familiar = reference.familiar();
+    match familiar.parse() {
+        Ok(ImageSource::Registry(read)) if read == *reference => familiar,
+        _ => reference.to_string(),
     }
 }
 
@@ -213,7 +222,7 @@ impl TryFrom<String> for ImageSource {
 
 impl From<ImageSource> for String {
     fn from(source: ImageSource) -> String {
-        source.to_string()
+        source.familiar()
     }
 }
 
@@ -228,6 +237,12 @@ mod tests {
             ("redis", "docker.io/library/redis:latest", "redis:latest", Some("redis:latest")),
             ("docker://redis:7", "docker.io/library/redis:7", "redis:7", Some("redis:7")),
             ("docker:24", "docker.io/library/docker:24", "docker:24", Some("docker:24")),
+            (
+                "docker://oci",
+                "docker.io/library/oci:latest",
+                "docker.io/library/oci:latest",
+                Some("docker.io/library/oci:latest"),
+            ),
             ("localhost:5000/a", "localhost:5000/a:latest", "localhost:5000/a:latest", Some("localhost:5000/a:latest")),
             ("docker-daemon:app:v1", "docker-daemon:docker.io/library/app:v1", "docker-daemon:app:v1", Some("app:v1")),
             ("containerd:app", "containerd:docker.io/library/app:latest", "containerd:app:latest", Some("app:latest")),
@@ -246,7 +261,8 @@ mod tests {
             assert_eq!(source.familiar(), familiar, "{text}");
             assert_eq!(source.image_name().as_deref(), image_name, "{text}");
             assert_eq!(source.is_stdin(), image_name.is_none(), "{text}");
-            assert_eq!(written.parse(), Ok(source), "{text}");
+            assert_eq!(written.parse(), Ok(source.clone()), "{text}");
+            assert_eq!(familiar.parse(), Ok(source), "{text}");
         }
     }
 
@@ -296,7 +312,8 @@ mod tests {
             text in "(oci|oci-archive|docker-archive|docker-daemon|containerd|docker|)(:|://|)\\PC{0,40}"
         ) {
             if let Ok(source) = text.parse::<ImageSource>() {
-                prop_assert_eq!(source.to_string().parse(), Ok(source));
+                prop_assert_eq!(source.to_string().parse(), Ok(source.clone()));
+                prop_assert_eq!(source.familiar().parse(), Ok(source));
             }
         }
     }
