@@ -39,8 +39,8 @@ pub enum DecodeProblem {
     /// One object is expected and there are more.
     #[error("one object is expected, and here a second one begins")]
     SeveralDocuments,
-    /// Nesting or the number of nodes, anchors or aliases is beyond what a manifest needs.
-    #[error("it is nested too deeply or repeats itself too often")]
+    /// Nesting or the number of nodes, comments, anchors or aliases is beyond what a manifest needs.
+    #[error("it has too many parts, too many aliases or too deep a nesting")]
     TooComplex,
     /// The text is neither YAML nor JSON.
     #[error("invalid syntax: {message}")]
