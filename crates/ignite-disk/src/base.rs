@@ -23,11 +23,7 @@ pub fn base_key(diff_ids: &[String]) -> String {
 }
 
 /// Flattens `layers` (bottom first) into a read-only ext4 image at `dest`.
-pub fn write_base(
-    layers: &[&dyn LayerSource],
-    dest: &Path,
-    progress: &dyn Fn(u64),
-) -> Result<BaseInfo, DiskError> {
+pub fn write_base(layers: &[&dyn LayerSource], dest: &Path, progress: &dyn Fn(u64)) -> Result<BaseInfo, DiskError> {
     write_private_root(layers, dest, 0, progress)
 }
 

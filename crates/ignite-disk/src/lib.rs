@@ -2,9 +2,11 @@
 
 mod base;
 mod error;
+mod ext4;
 mod initramfs;
 mod kernel;
 mod source;
+mod tree;
 mod writable;
 
 pub use base::{BaseInfo, base_key, write_base, write_private_root};

@@ -1,0 +1,172 @@
+//! A disk image on its way to its name: buffered, zeros left out, published by a rename.
+
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FallocateFlags;
+use tempfile::NamedTempFile;
+
+use crate::DiskError;
+
+use super::geometry::{BLOCK, Run};
+
+const BUFFER: usize = 1 << 20;
+const ZEROS: [u8; BLOCK as usize] = [0; BLOCK as usize];
+
+/// Who may read a published file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Visibility {
+    /// Shared between VMs, whose VMMs run as other users: 0644.
+    Shared,
+    /// One VM's own data: 0600.
+    Private,
+}
+
+/// The file; dropping it before [`ImageFile::publish`] leaves nothing.
+#[derive(Debug)]
+pub(crate) struct ImageFile {
+    file: NamedTempFile,
+    dest: PathBuf,
+    buffer: Vec<u8>,
+    /// Where in the file the buffer begins.
+    buffer_at: u64,
+}
+
+impl ImageFile {
+    /// Opens a temporary file next to `dest`.
+    pub fn create(dest: &Path) -> Result<ImageFile, DiskError> {
+        let dir = match dest.parent() {
+            Some(dir) if !dir.as_os_str().is_empty() => dir,
+            _ => Path::new("."),
+        };
+        let file = tempfile::Builder::new()
+            .prefix(".making-")
+            .tempfile_in(dir)
+            .map_err(|source| DiskError::WriteFile { path: dest.into(), source })?;
+        Ok(ImageFile { file, dest: dest.into(), buffer: Vec::with_capacity(BUFFER), buffer_at: 0 })
+    }
+
+    /// The name the file will have.
+    pub fn dest(&self) -> &Path {
+        &self.dest
+    }
+
+    /// Writes `bytes` at `offset`. No block may be given content twice.
+    pub fn write_at(&mut self, offset: u64, mut bytes: &[u8]) -> Result<(), DiskError> {
+        if offset != self.buffer_at + self.buffer.len() as u64 {
+            self.flush()?;
+            self.buffer_at = offset;
+        }
+        while !bytes.is_empty() {
+            let room = BUFFER - self.buffer.len();
+            let (now, later) = bytes.split_at(bytes.len().min(room));
+            self.buffer.extend_from_slice(now);
+            bytes = later;
+            if self.buffer.len() == BUFFER {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Frees the storage of blocks whose content is not wanted any more, and makes them read as zeros.
+    pub fn discard(&mut self, run: Run) -> Result<(), DiskError> {
+        self.flush()?;
+        let (start, len) = (run.start * BLOCK, run.len * BLOCK);
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(self.file.as_file(), flags, start, len) {
+            Ok(()) => Ok(()),
+            // A file system without holes: the image's bytes must not depend on that.
+            Err(_) => (0..run.len)
+                .try_for_each(|block| self.file.as_file().write_all_at(&ZEROS, start + block * BLOCK))
+                .map_err(|source| self.failed(source)),
+        }
+    }
+
+    /// Makes the file `len` bytes long, durable and visible under its name.
+    pub fn publish(mut self, len: u64, visibility: Visibility) -> Result<(), DiskError> {
+        self.flush()?;
+        let mode = match visibility {
+            Visibility::Shared => 0o644,
+            Visibility::Private => 0o600,
+        };
+        let file = self.file.as_file();
+        file.set_len(len)
+            .and_then(|()| file.set_permissions(Permissions::from_mode(mode)))
+            .and_then(|()| file.sync_all())
+            .map_err(|source| self.failed(source))?;
+        let ImageFile { file, dest, .. } = self;
+        let failed = |source| DiskError::WriteFile { path: dest.clone(), source };
+        file.persist(&dest).map_err(|error| failed(error.error))?;
+        let dir = dest.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
+    }
+
+    fn flush(&mut self) -> Result<(), DiskError> {
+        let file = self.file.as_file();
+        write_without_zeros(file, self.buffer_at, &self.buffer).map_err(|source| self.failed(source))?;
+        self.buffer_at += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn failed(&self, source: io::Error) -> DiskError {
+        DiskError::WriteFile { path: self.dest.clone(), source }
+    }
+}
+
+/// Writes all but the blocks of zeros: unwritten parts of a new file are zeros already.
+fn write_without_zeros(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    let mut at = 0;
+    let mut pending = 0..0;
+    while at < bytes.len() {
+        let block_end = (offset + at as u64) / BLOCK * BLOCK + BLOCK;
+        let end = bytes.len().min((block_end - offset) as usize);
+        let chunk = &bytes[at..end];
+        if chunk != &ZEROS[..chunk.len()] {
+            if pending.end != at {
+                file.write_all_at(&bytes[pending.clone()], offset + pending.start as u64)?;
+                pending.start = at;
+            }
+            pending.end = end;
+        }
+        at = end;
+    }
+    file.write_all_at(&bytes[pending.clone()], offset + pending.start as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn zeros_take_no_space_and_bytes_land_where_they_were_put() {
+        let dir = tempfile::tempdir().unwrap();
+        let dest = dir.path().join("image");
+        let mut image = ImageFile::create(&dest).unwrap();
+        image.write_at(5000, b"hello").unwrap();
+        image.write_at(5005, &vec![0; 8 << 20]).unwrap();
+        image.write_at(5005 + (8 << 20), b"end").unwrap();
+        image.publish(16 << 20, Visibility::Private).unwrap();
+        let bytes = std::fs::read(&dest).unwrap();
+        assert_eq!(&bytes[5000..5006], b"hello\0");
+        assert_eq!(&bytes[5005 + (8 << 20)..][..4], b"end\0");
+        let stat = dest.metadata().unwrap();
+        assert!(stat.blocks() * 512 <= 64 << 10, "{} blocks", stat.blocks());
+        assert_eq!(stat.mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn nothing_is_left_of_an_image_that_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut image = ImageFile::create(&dir.path().join("image")).unwrap();
+        image.write_at(0, b"x").unwrap();
+        drop(image);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}
