@@ -185,3 +185,27 @@ proptest! {
         }
     }
 }
+
+/// Every field a VM has and Weave Ignite's v1alpha4 had not is explained in COMPATIBILITY.md.
+#[test]
+fn every_field_of_ours_is_documented() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../COMPATIBILITY.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    for (section, theirs) in [
+        ("spec", "image kernel sandbox cpus memory diskSize network storage copyFiles ssh"),
+        ("status", "running runtime startTime network image kernel idPrefix"),
+        ("spec.network", "ports"),
+    ] {
+        let unknown =
+            section.split('.').rev().fold("{unheardOf: 1}".to_owned(), |inner, name| format!("{{{name}: {inner}}}"));
+        let fields = &unknown[1..unknown.len() - 1];
+        let manifest = format!("apiVersion: {API_VERSION}\nkind: VM\n{fields}\n");
+        let codec::DecodeProblem::UnknownField { known, .. } = codec::decode(manifest.as_bytes()).unwrap_err().problem
+        else {
+            panic!("{manifest}");
+        };
+        for field in known.iter().filter(|field| !theirs.split(' ').any(|name| name == **field)) {
+            assert!(page.contains(&format!("| `{section}.{field}` |")), "{section}.{field} is not in COMPATIBILITY.md");
+        }
+    }
+}
