@@ -4,7 +4,9 @@
 //! it is done, so that `detach` from another process (after a crash) finds it.
 
 mod helper_log;
+mod host_network;
 pub mod plugin;
 pub mod plugins;
+mod ports;
 
 pub use plugin::{AttachRequest, Attachment, GuestNic, GuestNicBackend, Helper, NetworkError, Plugin};

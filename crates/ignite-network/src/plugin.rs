@@ -141,6 +141,9 @@ pub enum NetworkError {
         /// The first of the ports.
         port: u16,
     },
+    /// passt needs an interface besides loopback, and there is none.
+    #[error("this host has no network interface besides loopback; use `--network none`")]
+    NoInterface,
     /// A helper process failed.
     #[error("{program} failed: {detail}")]
     Helper {

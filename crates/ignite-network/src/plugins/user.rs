@@ -1,8 +1,26 @@
 //! `user`: passt carries the guest's connections as the host's own, without privileges.
+//!
+//! ```text
+//!  guest 10.0.2.15/24 --frames over a socket pair--> passt --sockets--> host's network
+//!        gateway 10.0.2.2, name server 10.0.2.3 (forwarded to the host's first one)
+//! ```
+//!
+//! One passt per VM, a child of the caller. It serves one socket only and ends when that is closed, so it does not
+//! outlive the VM even when the caller is killed. The gateway's address does not lead to the host's loopback, as it does
+//! in passt's own defaults. IPv4 only.
 
-use crate::plugin::{AttachRequest, Attachment, NetworkError, Plugin};
+mod guest_side;
+mod passt;
+mod record;
+
+use crate::plugin::{AttachRequest, Attachment, GuestNic, GuestNicBackend, Helper, NetworkError, Plugin};
+use crate::{host_network, ports};
 use async_trait::async_trait;
 use std::path::{Path, PathBuf};
+
+/// Where passt may be. Not `$PATH`: libraries read no environment, and root must not run what someone's `$PATH` says.
+const PROGRAM_PATHS: [&str; 4] =
+    ["/usr/local/bin/passt", "/usr/bin/passt", "/bin/passt", "/run/current-system/sw/bin/passt"];
 
 /// The plugin; [`UserNetwork::at`] for a passt that is not in a standard directory.
 #[derive(Debug, Clone, Default)]
@@ -23,11 +41,14 @@ impl UserNetwork {
             None => PROGRAM_PATHS.iter().map(Path::new).find(|path| path.is_file()).map(Path::to_owned),
         }
     }
-}
 
-/// Where passt may be. Not `$PATH`: libraries read no environment, and root must not run what someone's `$PATH` says.
-const PROGRAM_PATHS: [&str; 4] =
-    ["/usr/local/bin/passt", "/usr/bin/passt", "/bin/passt", "/run/current-system/sw/bin/passt"];
+    fn installed_program(&self) -> Result<PathBuf, NetworkError> {
+        self.program().ok_or_else(|| NetworkError::ProgramMissing {
+            program: passt::PROGRAM.into(),
+            hint: "install it (apt-get install passt), or use --network none".into(),
+        })
+    }
+}
 
 #[async_trait]
 impl Plugin for UserNetwork {
@@ -35,15 +56,70 @@ impl Plugin for UserNetwork {
         "user"
     }
 
-    fn check(&self, _request: &AttachRequest) -> Result<(), NetworkError> {
-        Ok(())
+    fn check(&self, request: &AttachRequest) -> Result<(), NetworkError> {
+        self.installed_program()?;
+        host_network::outbound_interface()?;
+        ports::check_free(&request.ports)
     }
 
-    async fn attach(&self, _request: &AttachRequest) -> Result<Attachment, NetworkError> {
-        Ok(Attachment::default())
+    async fn attach(&self, request: &AttachRequest) -> Result<Attachment, NetworkError> {
+        let program = self.installed_program()?;
+        let interface = host_network::outbound_interface()?;
+        ports::check_free(&request.ports)?;
+        let mac = guest_side::mac_of(&request.vm_uid);
+        record::write(&request.run_dir, None)?;
+        let started = start(&program, interface.as_deref(), request, mac).await;
+        let (helper, socket) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                // What failed is dead by now; its record is all that could be left.
+                record::remove(&request.run_dir)?;
+                return Err(error);
+            }
+        };
+        Ok(Attachment {
+            nics: vec![GuestNic {
+                name: "eth0".into(),
+                mac: guest_side::mac_text(mac),
+                addresses: vec![format!("{}/{}", guest_side::ADDRESS, guest_side::PREFIX_LENGTH)],
+                routes: vec![("0.0.0.0/0".into(), Some(guest_side::GATEWAY.to_string()))],
+                mtu: Some(guest_side::MTU),
+                backend: GuestNicBackend::Stream(socket),
+            }],
+            dns_servers: vec![guest_side::NAME_SERVER.to_string()],
+            dns_search: host_network::search_domains(),
+            helpers: vec![helper],
+        })
     }
 
-    async fn detach(&self, _request: &AttachRequest) -> Vec<NetworkError> {
-        Vec::new()
+    async fn detach(&self, request: &AttachRequest) -> Vec<NetworkError> {
+        let mut errors = Vec::new();
+        match record::read(&request.run_dir) {
+            Ok(Some(recorded)) => errors.extend(record::kill(recorded).await.err()),
+            Ok(None) => {}
+            Err(error) => errors.push(error),
+        }
+        errors.extend(record::remove(&request.run_dir).err());
+        errors
+    }
+}
+
+async fn start(
+    program: &Path,
+    interface: Option<&str>,
+    request: &AttachRequest,
+    mac: [u8; 6],
+) -> Result<(Helper, std::os::fd::OwnedFd), NetworkError> {
+    let (mut helper, socket) = passt::spawn(program, interface, request)?;
+    record::write(&request.run_dir, Some(helper.pid))?;
+    match guest_side::wait_until_served(socket, mac, &mut helper).await {
+        Ok(socket) => Ok((helper, socket)),
+        Err(error) => {
+            // Ends it if it still runs, and reaps it.
+            let _ = helper.child.kill().await;
+            // Another process may have taken a port since it was found free.
+            ports::check_free(&request.ports)?;
+            Err(error)
+        }
     }
 }

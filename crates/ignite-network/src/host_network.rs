@@ -1,0 +1,107 @@
+//! What the host's own network looks like, as far as a guest's depends on it.
+
+use crate::plugin::NetworkError;
+use std::fs;
+use std::path::Path;
+
+/// The kernel's IPv4 routes.
+const ROUTES: &str = "/proc/net/route";
+const INTERFACES: &str = "/sys/class/net";
+const RESOLVER: &str = "/etc/resolv.conf";
+/// Most search domains a resolver takes (resolv.conf(5)), and the longest of them.
+const MAX_SEARCH_DOMAINS: usize = 6;
+const MAX_DOMAIN: usize = 253;
+
+/// The interface passt has to be told: none where there is a default route, which it finds itself; else any interface but
+/// loopback, which makes published ports work on a host that is offline.
+pub(crate) fn outbound_interface() -> Result<Option<String>, NetworkError> {
+    let routes =
+        fs::read_to_string(ROUTES).map_err(|source| NetworkError::Io { what: format!("read {ROUTES}"), source })?;
+    if has_default_route(&routes) {
+        return Ok(None);
+    }
+    let listed =
+        fs::read_dir(INTERFACES).map_err(|source| NetworkError::Io { what: format!("read {INTERFACES}"), source })?;
+    let mut interfaces: Vec<(bool, String)> = listed
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name != "lo")
+        .map(|name| (!is_up(&name), name))
+        .collect();
+    interfaces.sort();
+    match interfaces.into_iter().next() {
+        Some((_, name)) => Ok(Some(name)),
+        None => Err(NetworkError::NoInterface),
+    }
+}
+
+/// `IFF_UP` of the interface's flags.
+fn is_up(interface: &str) -> bool {
+    let flags = fs::read_to_string(Path::new(INTERFACES).join(interface).join("flags")).unwrap_or_default();
+    let flags = u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).unwrap_or_default();
+    flags & libc::IFF_UP as u32 != 0
+}
+
+/// Whether a route leads everywhere: destination and mask (fields 2 and 8) are zero.
+fn has_default_route(routes: &str) -> bool {
+    routes.lines().skip(1).any(|line| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        fields.get(1) == Some(&"00000000") && fields.get(7) == Some(&"00000000")
+    })
+}
+
+/// The host's own search domains; empty when they cannot be read.
+pub(crate) fn search_domains() -> Vec<String> {
+    parse_search_domains(&fs::read_to_string(RESOLVER).unwrap_or_default())
+}
+
+/// The last `search` or `domain` line counts (resolv.conf(5)).
+fn parse_search_domains(text: &str) -> Vec<String> {
+    let mut domains = Vec::new();
+    for line in text.lines() {
+        let mut words = line.split_ascii_whitespace();
+        if matches!(words.next(), Some("search" | "domain")) {
+            domains = words.filter(|word| is_domain(word)).take(MAX_SEARCH_DOMAINS).map(str::to_owned).collect();
+        }
+    }
+    domains
+}
+
+fn is_domain(word: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    word != "." && word.len() <= MAX_DOMAIN && word.bytes().all(is_allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HEADER: &str = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n";
+
+    #[test]
+    fn a_default_route_is_one_that_leads_everywhere() {
+        let subnet = "eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
+        let default = "eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n";
+        let half = "tun0\t00000000\t010200C0\t0003\t0\t0\t0\t00000080\t0\t0\t0\n";
+        assert!(!has_default_route(HEADER));
+        assert!(!has_default_route(&format!("{HEADER}{subnet}{half}")));
+        assert!(has_default_route(&format!("{HEADER}{subnet}{default}")));
+    }
+
+    #[test]
+    fn the_last_search_line_counts() {
+        let text = "nameserver 192.0.2.1\nsearch a.example\nsearch b.example c.example bad;domain .\n";
+        assert_eq!(parse_search_domains(text), ["b.example", "c.example"]);
+        assert_eq!(parse_search_domains(&format!("search {}", "d ".repeat(9))).len(), MAX_SEARCH_DOMAINS);
+        assert!(parse_search_domains("# search x\n").is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_them_panic(text in ".*") {
+            has_default_route(&text);
+            parse_search_domains(&text);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The guest's side of passt's network: its fixed addresses, its MAC, and the question that tells that passt is ready.
+
+use crate::plugin::{Helper, NetworkError};
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as BlockingStream;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+/// The guest.
+pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
+/// Of its network.
+pub(crate) const PREFIX_LENGTH: u8 = 24;
+/// passt.
+pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+/// passt's forwarder of DNS.
+pub(crate) const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
+/// passt's MAC address.
+pub(crate) const GATEWAY_MAC: &str = "02:00:0a:00:02:02";
+/// The largest passt can do: it moves whole segments, so each byte less costs throughput.
+pub(crate) const MTU: u32 = 65_520;
+
+/// How long passt may take to start; 15 ms on an idle host.
+const START_DEADLINE: Duration = Duration::from_secs(30);
+/// Largest frame that is read past while waiting for the answer.
+const MAX_FRAME: u32 = 65_536 + 64;
+/// An ARP packet in an Ethernet frame.
+const ARP_FRAME: usize = 42;
+
+/// The MAC address of a VM: always the same, locally administered, unicast.
+pub(crate) fn mac_of(vm_uid: &str) -> [u8; 6] {
+    // FNV-1a, 64 bits: stable for ever, and spread well enough to tell a host's VMs apart.
+    let hash = vm_uid
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    let [_, _, first, rest @ ..] = hash.to_be_bytes();
+    let mut mac = [first & 0xfc | 0x02, 0, 0, 0, 0, 0];
+    mac[1..].copy_from_slice(&rest);
+    mac
+}
+
+/// As `aa:bb:cc:dd:ee:ff`.
+pub(crate) fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|octet| format!("{octet:02x}")).join(":")
+}
+
+/// Returns the socket when passt serves it: asks for the gateway's MAC address as the guest would, and waits for the
+/// answer. passt answers once it has bound every port and dropped its privileges; if it fails it closes the socket.
+pub(crate) async fn wait_until_served(
+    socket: BlockingStream,
+    mac: [u8; 6],
+    helper: &mut Helper,
+) -> Result<OwnedFd, NetworkError> {
+    let failed = |source| NetworkError::Io { what: "talk to passt".into(), source };
+    socket.set_nonblocking(true).map_err(failed)?;
+    let mut stream = UnixStream::from_std(socket).map_err(failed)?;
+    match tokio::time::timeout(START_DEADLINE, ask(&mut stream, mac)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) => {
+            return Err(NetworkError::Helper { program: helper.program.into(), detail: helper.ended().await });
+        }
+        Err(_) => {
+            let detail = format!("it did not answer within {} s", START_DEADLINE.as_secs());
+            return Err(NetworkError::Helper { program: helper.program.into(), detail });
+        }
+    }
+    let socket = stream.into_std().map_err(failed)?;
+    Ok(socket.into())
+}
+
+async fn ask(stream: &mut UnixStream, mac: [u8; 6]) -> io::Result<()> {
+    stream.write_all(&framed_request(mac)).await?;
+    loop {
+        let length = stream.read_u32().await?;
+        if length > MAX_FRAME {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut frame = vec![0; length as usize];
+        stream.read_exact(&mut frame).await?;
+        if is_answer(&frame) {
+            return Ok(());
+        }
+        // Whatever came before it (somebody connected to a published port) is sent again by its sender.
+    }
+}
+
+/// An ARP request (RFC 826) for the gateway, in Ethernet, preceded by its length.
+fn framed_request(mac: [u8; 6]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(4 + ARP_FRAME);
+    bytes.extend((ARP_FRAME as u32).to_be_bytes());
+    bytes.extend([0xff; 6]);
+    bytes.extend(mac);
+    bytes.extend(0x0806_u16.to_be_bytes());
+    // Ethernet, IPv4, their address lengths, request.
+    bytes.extend([0, 1, 8, 0, 6, 4, 0, 1]);
+    bytes.extend(mac);
+    bytes.extend(ADDRESS.octets());
+    bytes.extend([0; 6]);
+    bytes.extend(GATEWAY.octets());
+    bytes
+}
+
+fn is_answer(frame: &[u8]) -> bool {
+    frame.len() >= ARP_FRAME && frame[12..14] == [8, 6] && frame[20..22] == [0, 2] && frame[28..32] == GATEWAY.octets()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_vm_keeps_its_mac_and_shares_it_with_no_other() {
+        let first = mac_of("e1b5c0d2a3f40001");
+        assert_eq!(first, mac_of("e1b5c0d2a3f40001"));
+        assert_ne!(first, mac_of("e1b5c0d2a3f40002"));
+        assert_eq!(mac_text([2, 0, 0x0a, 0xff, 1, 0x10]), "02:00:0a:ff:01:10");
+    }
+
+    #[test]
+    fn the_answer_is_told_from_other_frames() {
+        let mut answer = framed_request([2; 6])[4..].to_vec();
+        assert!(!is_answer(&answer), "it is the question");
+        answer[21] = 2;
+        assert!(!is_answer(&answer), "somebody else's");
+        answer[28..32].copy_from_slice(&GATEWAY.octets());
+        assert!(is_answer(&answer));
+        assert!(!is_answer(&answer[..41]));
+    }
+
+    proptest! {
+        #[test]
+        fn every_mac_is_local_and_unicast(uid in ".*") {
+            prop_assert_eq!(mac_of(&uid)[0] & 0b11, 0b10);
+        }
+
+        #[test]
+        fn no_frame_makes_it_panic(frame in proptest::collection::vec(any::<u8>(), 0..128)) {
+            is_answer(&frame);
+        }
+    }
+}

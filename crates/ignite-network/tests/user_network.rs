@@ -1,0 +1,155 @@
+//! The `user` network against the real passt: the test plays the guest, frame by frame.
+
+use ignite_api::PortMapping;
+use ignite_api::ports::Protocol;
+use ignite_network::plugins::{self, user::UserNetwork};
+use ignite_network::{AttachRequest, Attachment, GuestNicBackend, NetworkError};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::io::AsyncReadExt;
+
+/// Generous: the hosts these tests run on may be busy.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+fn is_passt_missing() -> bool {
+    let is_missing = UserNetwork::default().program().is_none();
+    if is_missing {
+        use std::io::Write;
+        writeln!(std::io::stderr(), "SKIPPED: passt is not installed").unwrap();
+    }
+    is_missing
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn request(run_dir: &Path, host_port: u16) -> AttachRequest {
+    AttachRequest {
+        vm_uid: "4f1c09d2a7b35e68".into(),
+        hostname: "web".into(),
+        ports: vec![PortMapping {
+            bind_address: "127.0.0.1".parse().ok(),
+            host_port,
+            vm_port: 80,
+            protocol: Protocol::Tcp,
+        }],
+        run_dir: run_dir.to_owned(),
+    }
+}
+
+/// Attaches; tries again with another port when somebody else has just taken it.
+async fn attach(run_dir: &TempDir) -> (AttachRequest, Attachment) {
+    let plugin = plugins::find("user").unwrap();
+    loop {
+        let request = request(run_dir.path(), free_port());
+        match plugin.attach(&request).await {
+            Ok(attachment) => return (request, attachment),
+            Err(NetworkError::PortInUse { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn take_stream(attachment: &mut Attachment) -> tokio::net::UnixStream {
+    let GuestNicBackend::Stream(socket) = attachment.nics.remove(0).backend else { panic!("not a stream") };
+    let socket: UnixStream = OwnedFd::into(socket);
+    socket.set_nonblocking(true).unwrap();
+    tokio::net::UnixStream::from_std(socket).unwrap()
+}
+
+fn is_alive(pid: u32) -> bool {
+    // A zombie has no command line.
+    std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
+}
+
+#[tokio::test]
+async fn a_published_port_leads_to_the_guest() {
+    if is_passt_missing() {
+        return;
+    }
+    let run_dir = TempDir::new().unwrap();
+    let (request, mut attachment) = attach(&run_dir).await;
+    assert_eq!(attachment.nics[0].addresses, ["10.0.2.15/24"]);
+    assert_eq!(attachment.dns_servers, ["10.0.2.3"]);
+    let mut guest = take_stream(&mut attachment);
+    let _client = TcpStream::connect(("127.0.0.1", request.ports[0].host_port)).unwrap();
+    let find_syn = async {
+        loop {
+            let length = guest.read_u32().await.unwrap();
+            let mut frame = vec![0; length as usize];
+            guest.read_exact(&mut frame).await.unwrap();
+            let is_tcp_to_us = frame.len() >= 54
+                && frame[12..14] == [8, 0]
+                && frame[23] == 6
+                && frame[30..34] == [10, 0, 2, 15]
+                && frame[36..38] == 80_u16.to_be_bytes();
+            if is_tcp_to_us {
+                break frame[47];
+            }
+        }
+    };
+    let flags = tokio::time::timeout(DEADLINE, find_syn).await.expect("a SYN for the guest's port 80");
+    assert_eq!(flags & 0x12, 0x02, "SYN, not yet acknowledged");
+}
+
+#[tokio::test]
+async fn a_second_vm_cannot_publish_the_same_port() {
+    if is_passt_missing() {
+        return;
+    }
+    let (first_dir, second_dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (first, attachment) = attach(&first_dir).await;
+    let plugin = plugins::find("user").unwrap();
+    let second = AttachRequest { run_dir: second_dir.path().to_owned(), ..first.clone() };
+    assert!(matches!(plugin.check(&second), Err(NetworkError::PortInUse { .. })));
+    assert!(matches!(plugin.attach(&second).await, Err(NetworkError::PortInUse { .. })));
+    assert!(is_alive(attachment.helpers[0].pid));
+    assert_eq!(std::fs::read_dir(second_dir.path()).unwrap().count(), 0, "nothing is left of the second");
+}
+
+#[tokio::test]
+async fn detaching_ends_passt_from_anywhere_and_twice() {
+    if is_passt_missing() {
+        return;
+    }
+    let run_dir = TempDir::new().unwrap();
+    let (request, mut attachment) = attach(&run_dir).await;
+    let pid = attachment.helpers[0].pid;
+    // Another instance knows the VM by its run directory alone, as another process would.
+    let plugin = plugins::find("user").unwrap();
+    assert!(plugin.detach(&request).await.is_empty());
+    let said = tokio::time::timeout(DEADLINE, attachment.helpers[0].ended()).await.unwrap();
+    assert!(said.contains("signal: 9"), "{said}");
+    assert!(!is_alive(pid));
+    assert!(!run_dir.path().join("network.json").exists());
+    assert!(plugin.detach(&request).await.is_empty());
+    plugin.check(&request).expect("its port is free again");
+}
+
+#[tokio::test]
+async fn passt_ends_with_the_guests_end_of_the_socket() {
+    if is_passt_missing() {
+        return;
+    }
+    let run_dir = TempDir::new().unwrap();
+    let (_, mut attachment) = attach(&run_dir).await;
+    drop(take_stream(&mut attachment));
+    tokio::time::timeout(DEADLINE, attachment.helpers[0].ended()).await.expect("it ends");
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_passt_is_an_error_that_leaves_nothing() {
+    let run_dir = TempDir::new().unwrap();
+    let plugin: std::sync::Arc<dyn ignite_network::Plugin> = std::sync::Arc::new(UserNetwork::at("/bin/false"));
+    match plugin.attach(&request(run_dir.path(), free_port())).await {
+        Err(NetworkError::Helper { detail, .. }) => assert!(detail.contains("exit status: 1"), "{detail}"),
+        Err(NetworkError::NoInterface) => {}
+        other => panic!("{other:?}"),
+    }
+    assert!(!run_dir.path().join("network.json").exists());
+}
