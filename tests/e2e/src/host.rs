@@ -1,0 +1,233 @@
+//! A host: a data and a run directory of its own, so that no two tests meet, and a kernel already imported.
+
+use crate::images;
+use crate::invocation::Invocation;
+use crate::leaks::{self, Listing};
+use crate::outcome::Outcome;
+use crate::terminal::Terminal;
+use crate::vm::Vm;
+use crate::wait::{BOOT, QUICK};
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use tempfile::TempDir;
+
+/// A host. What it holds is removed when it is dropped; whether something was left is asked with
+/// [`Host::assert_nothing_left`].
+#[derive(Debug)]
+pub struct Host {
+    root: TempDir,
+    names: AtomicU32,
+    before: Listing,
+}
+
+/// Files from this size on are linked, not copied, from the prepared host: disks, blobs and kernels, which are never
+/// written again. Small files (records, locks) are copied, so that hosts share no lock.
+const LINKED_FROM_BYTES: u64 = 64 * 1024;
+
+impl Host {
+    /// The host that most tests share, each with its own VM names.
+    pub fn shared() -> &'static Host {
+        static SHARED: OnceLock<Host> = OnceLock::new();
+        SHARED.get_or_init(Host::new)
+    }
+
+    /// A host with a kernel and the busybox image, copied from one that was prepared once.
+    pub fn new() -> Host {
+        let mut host = Host::empty();
+        copy_tree(&prepared().data_dir(), &host.data_dir());
+        host.before = Listing::of(&host.data_dir());
+        host
+    }
+
+    /// A host with nothing: no kernel, no image.
+    pub fn empty() -> Host {
+        // Socket paths have at most 107 bytes: a short directory, whatever TMPDIR says.
+        let root = tempfile::Builder::new().prefix("ignite-e2e-").tempdir_in("/tmp").expect("make a test directory");
+        for dir in ["data", "run", "home"] {
+            fs::create_dir(root.path().join(dir)).expect("make a test directory");
+        }
+        Host { root, names: AtomicU32::new(0), before: Listing::default() }
+    }
+
+    /// Where its objects are.
+    pub fn data_dir(&self) -> PathBuf {
+        self.root.path().join("data")
+    }
+
+    /// Where its sockets are.
+    pub fn run_dir(&self) -> PathBuf {
+        self.root.path().join("run")
+    }
+
+    /// A file or directory for the test's own use.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    /// Writes a file for the test's own use.
+    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("below the test directory")).expect("make a directory");
+        fs::write(&path, content).expect("write a file");
+        path
+    }
+
+    /// A call of `ignite` on this host.
+    pub fn ignite<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Invocation {
+        Invocation::new(program("ignite"))
+            .args(args)
+            .env("IGNITE_DATA_DIR", self.data_dir())
+            .env("IGNITE_RUN_DIR", self.run_dir())
+            .env("HOME", self.root.path().join("home"))
+            .env("DOCKER_CONFIG", self.root.path().join("home/.docker"))
+    }
+
+    /// `ignite ARGS`, which ends by itself.
+    #[track_caller]
+    pub fn does<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Outcome {
+        self.ignite(args).finish()
+    }
+
+    /// `ignite run ARGS`.
+    #[track_caller]
+    pub fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Outcome {
+        self.ignite(["run"]).args(args).finish()
+    }
+
+    /// `ignite ARGS` on a terminal.
+    #[track_caller]
+    pub fn terminal<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Terminal {
+        Terminal::open(self.ignite(args))
+    }
+
+    /// A VM to be, with a name like `web-3`; it is removed at the end of the test.
+    pub fn vm(&self, name: &str) -> Vm<'_> {
+        Vm::named(self, format!("{name}-{}", self.names.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// Another handle of a VM that a test has made.
+    pub fn existing_vm(&self, name: String) -> Vm<'_> {
+        Vm::named(self, name)
+    }
+
+    /// Ids of all VMs, from `ps`.
+    #[track_caller]
+    pub fn vm_ids(&self) -> Vec<String> {
+        let listed = self.ignite(["ps", "-a", "-q"]).within(QUICK).finish();
+        listed.succeeds().text().split_whitespace().map(str::to_string).collect()
+    }
+
+    /// Checks that no VM, process, mount, socket or half-made object of this host is left.
+    #[track_caller]
+    pub fn assert_nothing_left(&self) {
+        let left = leaks::of(self.root.path(), &self.data_dir(), &self.run_dir(), &self.before);
+        assert!(left.is_empty(), "left behind:\n  {}", left.join("\n  "));
+    }
+
+    /// Checks that a VM that does not run has no process either.
+    #[track_caller]
+    pub fn assert_no_process_of(&self, vm: &Vm<'_>) {
+        let uid = vm.uid();
+        // A supervisor records the end before it has ended itself.
+        crate::wait::until(&format!("the end of {}'s processes", vm.name()), QUICK, || {
+            let mut processes = crate::processes::touching(&self.run_dir().join("vm").join(&uid));
+            processes.extend(crate::processes::touching(&self.data_dir().join("vm").join(&uid)));
+            processes.is_empty().then_some(())
+        });
+    }
+
+    /// Directory that holds everything of this host.
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// Disk space of the data directory, holes not counted.
+    pub fn used_bytes(&self) -> u64 {
+        leaks::used_bytes(&self.data_dir())
+    }
+
+    /// Ends and removes whatever is left, and says what a VM's logs say if the test has failed.
+    fn clean_up(&self) {
+        if std::thread::panicking() {
+            crate::vm::show_logs(&self.data_dir());
+        }
+        let remaining = fs::read_dir(self.data_dir().join("vm")).into_iter().flatten().flatten();
+        let uids: Vec<_> = remaining.map(|entry| entry.file_name()).collect();
+        if !uids.is_empty() {
+            // A panic while panicking would abort the run, so nothing here may: outcomes are not looked at.
+            let _ = std::panic::catch_unwind(|| self.ignite(["rm", "-f"]).args(&uids).within(BOOT).finish());
+        }
+        for process in crate::processes::touching(self.root.path()) {
+            crate::processes::signal(process.pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+impl Default for Host {
+    fn default() -> Host {
+        Host::new()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.clean_up();
+    }
+}
+
+/// The host whose kernel and image all others are copied from.
+fn prepared() -> &'static Host {
+    static PREPARED: OnceLock<Host> = OnceLock::new();
+    PREPARED.get_or_init(|| {
+        let host = Host::empty();
+        host.ignite(["kernel", "import"]).args([images::kernel_package()]).finish().succeeds();
+        host.does(["image", "import", images::busybox()]).succeeds();
+        host
+    })
+}
+
+/// Ends the hosts that live as long as the process, whose destructors the language does not run.
+pub(crate) fn end_long_lived_hosts() {
+    for host in [Host::shared(), prepared()] {
+        host.clean_up();
+        let _ = fs::remove_dir_all(host.root.path());
+    }
+}
+
+/// A program that cargo has built beside the tests.
+///
+/// # Panics
+/// When it has not been built.
+pub fn program(name: &str) -> PathBuf {
+    if let Some(dir) = std::env::var_os("IGNITE_E2E_PROGRAMS") {
+        return Path::new(&dir).join(name);
+    }
+    let tests = std::env::current_exe().expect("path of this program");
+    let profile = tests.ancestors().nth(2).expect("target/<profile>/deps/<test>");
+    let path = profile.join(name);
+    assert!(path.is_file(), "{} is missing: type `cargo build -p ignite` first", path.display());
+    path
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).expect("read a directory").flatten() {
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type().expect("type of an entry");
+        if kind.is_dir() {
+            fs::create_dir_all(&target).expect("make a directory");
+            fs::set_permissions(&target, entry.metadata().expect("metadata").permissions()).expect("set a mode");
+            copy_tree(&source, &target);
+        } else if kind.is_symlink() {
+            let link = fs::read_link(&source).expect("read a link");
+            std::os::unix::fs::symlink(link, &target).expect("make a link");
+        } else if entry.metadata().expect("metadata").size() >= LINKED_FROM_BYTES {
+            fs::hard_link(&source, &target).expect("link a file");
+        } else {
+            fs::copy(&source, &target).expect("copy a file");
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Images and the kernel that the tests run, made once by `scripts/` and cached.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// A small image without an init: tasks.
+pub fn busybox() -> &'static str {
+    static SOURCE: OnceLock<String> = OnceLock::new();
+    SOURCE.get_or_init(|| source("busybox"))
+}
+
+/// Debian with systemd: a machine.
+pub fn debian() -> &'static str {
+    static SOURCE: OnceLock<String> = OnceLock::new();
+    SOURCE.get_or_init(|| source("debian-systemd"))
+}
+
+/// redis-server as entrypoint, with a user, a working directory and two layers.
+pub fn redis() -> &'static str {
+    static SOURCE: OnceLock<String> = OnceLock::new();
+    SOURCE.get_or_init(|| source("redis"))
+}
+
+/// A distribution's kernel package.
+pub fn kernel_package() -> &'static Path {
+    static PACKAGE: OnceLock<PathBuf> = OnceLock::new();
+    PACKAGE.get_or_init(|| PathBuf::from(script(&["fetch-kernel"])))
+}
+
+/// The directory of an image made by [`busybox`] and its like: the source without its transport.
+pub fn layout(source: &str) -> &Path {
+    Path::new(source.strip_prefix("oci:").expect("test images are OCI layouts"))
+}
+
+fn source(name: &str) -> String {
+    format!("oci:{}", script(&["make-image", name]))
+}
+
+fn script(command: &[&str]) -> String {
+    let scripts = repository().join("scripts");
+    let output = Command::new(scripts.join(command[0])).args(&command[1..]).output().expect("run a script of scripts/");
+    assert!(
+        output.status.success(),
+        "scripts/{} failed: {}",
+        command.join(" "),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).expect("scripts print paths").trim().to_string()
+}
+
+/// Root of the source tree.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().and_then(Path::parent).expect("tests/e2e is two levels down")
+}

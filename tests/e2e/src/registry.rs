@@ -1,0 +1,110 @@
+//! A real registry (`docker-registry`) on a loopback port, with its blobs in the test's directory.
+
+use crate::invocation::Invocation;
+use crate::wait::{QUICK, until};
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// A running registry; it ends when it is dropped.
+#[derive(Debug)]
+pub struct Registry {
+    child: Child,
+    port: u16,
+    dir: PathBuf,
+    credentials: Option<(String, String)>,
+}
+
+impl Registry {
+    /// Starts a registry that lets everybody in, or only `credentials` (user and password).
+    ///
+    /// # Errors
+    /// Why it cannot be had here.
+    pub fn start(dir: &Path, credentials: Option<(&str, &str)>) -> Result<Registry, String> {
+        fs::create_dir_all(dir.join("blobs")).expect("make a directory");
+        let port = free_port();
+        let mut config = format!(
+            "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n",
+            dir.join("blobs").display()
+        );
+        if let Some((user, password)) = credentials {
+            let htpasswd = Invocation::new("htpasswd").args(["-Bbn", user, password]).within(QUICK).finish();
+            fs::write(dir.join("htpasswd"), &htpasswd.succeeds().stdout).expect("write htpasswd");
+            config += &format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", dir.join("htpasswd").display());
+        }
+        fs::write(dir.join("config.yml"), config).expect("write config.yml");
+        let log = fs::File::create(dir.join("registry.log")).expect("create a log");
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(dir.join("config.yml"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("clone a descriptor"))
+            .stderr(log)
+            .spawn()
+            .map_err(|error| format!("docker-registry cannot be started: {error}"))?;
+        let credentials = credentials.map(|(user, password)| (user.to_string(), password.to_string()));
+        let registry = Registry { child, port, dir: dir.to_path_buf(), credentials };
+        until("the registry to listen", QUICK, || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok());
+        Ok(registry)
+    }
+
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The reference of a repository or of an image in it: `127.0.0.1:PORT/NAME`.
+    pub fn reference(&self, name: &str) -> String {
+        format!("127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// Pushes an OCI layout (as `images::busybox` names it) as `name`, e.g. `test/busybox:v1`.
+    #[track_caller]
+    pub fn push(&self, source: &str, name: &str) {
+        let mut skopeo = Invocation::new("skopeo").args(["copy", "--quiet", "--dest-tls-verify=false"]);
+        if let Some((user, password)) = &self.credentials {
+            skopeo = skopeo.args(["--dest-creds", &format!("{user}:{password}")]);
+        }
+        let destination = format!("docker://{}", self.reference(name));
+        skopeo.args([&format!("{source}:latest"), &destination]).within(QUICK).finish().succeeds();
+    }
+
+    /// Flips a byte of every blob larger than `bytes`: the registry now lies about their content.
+    pub fn corrupt_blobs_larger_than(&self, bytes: u64) {
+        for data in self.blobs() {
+            if fs::metadata(&data).is_ok_and(|meta| meta.len() > bytes) {
+                let mut content = fs::read(&data).expect("read a blob");
+                let middle = content.len() / 2;
+                content[middle] ^= 0xff;
+                fs::write(&data, content).expect("write a blob");
+            }
+        }
+    }
+
+    /// Size of its largest blob, in bytes.
+    pub fn largest_blob(&self) -> u64 {
+        self.blobs().iter().filter_map(|data| fs::metadata(data).ok()).map(|meta| meta.len()).max().unwrap_or_default()
+    }
+
+    fn blobs(&self) -> Vec<PathBuf> {
+        let shards = self.dir.join("blobs/docker/registry/v2/blobs/sha256");
+        let subdirectories = |dir: &Path| -> Vec<PathBuf> {
+            fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+        };
+        subdirectories(&shards).iter().flat_map(|shard| subdirectories(shard)).map(|blob| blob.join("data")).collect()
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A TCP port of the loopback interface that nobody listened on a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind a loopback port");
+    listener.local_addr().expect("address of a socket").port()
+}

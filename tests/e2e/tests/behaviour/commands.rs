@@ -1,0 +1,102 @@
+//! The command line itself: help, errors and hints. Nothing here boots.
+
+use ignite_e2e::Host;
+use ignite_e2e::images::busybox;
+use ignite_e2e::invocation::Invocation;
+
+pub fn wrong_input_is_explained_with_a_hint() {
+    let host = Host::new();
+    let wrong: &[&[&str]] = &[
+        &["create", "--memory", "many", busybox()],
+        &["create", "--cpus", "0", busybox()],
+        &["create", "--cpus", "33", busybox()],
+        &["create", "--size", "-1GB", busybox()],
+        &["create", "--name", "Not A Name", busybox()],
+        &["create", "-e", "=value", busybox()],
+        &["create", "--env-file", "/no/such/file", busybox()],
+        &["create", "-l", "=value", busybox()],
+        &["create", "-p", "99999:80", busybox()],
+        &["create", "--network", "telepathy", busybox()],
+        &["create", "--kernel", "no-such-kernel", busybox()],
+        &["create", "not a reference"],
+        &["create", "oci:/no/such/layout"],
+        &["create", "oci-archive:/no/such/file.tar"],
+        &["start", "no-such-vm"],
+        &["stop", "no-such-vm"],
+        &["rm", "no-such-vm"],
+        &["inspect", "vm", "no-such-vm"],
+        &["inspect", "image", "no-such-image"],
+        &["image", "rm", "no-such-image"],
+        &["kernel", "rm", "no-such-kernel"],
+    ];
+    for arguments in wrong {
+        let outcome = host.does(arguments.iter());
+        outcome.fails().prints("");
+        let errors = outcome.errors();
+        assert!(errors.starts_with("error:"), "an error of {outcome}");
+        // A wrong argument's error is clap's, which has its own ways to say what to type.
+        assert!(
+            ["hint:", "tip:", "Usage:", "--help"].iter().any(|way| errors.contains(way)),
+            "what to type next of {outcome}"
+        );
+        assert!(!errors.contains("panicked"), "no panic in {outcome}");
+    }
+    assert!(host.vm_ids().is_empty());
+    host.assert_nothing_left();
+}
+
+pub fn usage_errors_of_run_exit_with_125() {
+    let host = Host::new();
+    host.run(["--no-such-flag", busybox()]).exits(125).complains("--no-such-flag");
+    host.run(["--memory", "many", busybox()]).exits(125).complains("many");
+    // What follows the image is the command's, not ours.
+    host.does(["create", "--name", "flags", busybox(), "ls", "--color", "-la"]).succeeds();
+    let object = host.does(["inspect", "vm", "flags"]).succeeds().json();
+    assert_eq!(object["spec"]["args"], serde_json::json!(["ls", "--color", "-la"]));
+    host.does(["rm", "flags"]).succeeds();
+}
+
+pub fn help_and_version_are_on_standard_output() {
+    let host = Host::empty();
+    host.does(["--help"]).succeeds().says("run").says("ps").says("Usage");
+    host.does::<&str>([]).says("Usage");
+    for command in ["run", "create", "exec", "ps", "stop", "image", "kernel", "logs", "wait"] {
+        host.does([command, "--help"]).succeeds().says("Usage");
+    }
+    host.does(["version"]).succeeds().says(env!("CARGO_PKG_VERSION"));
+    host.does(["version", "-o", "json"]).succeeds().json();
+    host.does(["no-such-command"]).fails().complains("no-such-command");
+}
+
+pub fn doctor_says_what_this_host_can_do() {
+    let outcome = Host::new().does(["doctor"]);
+    outcome.says("qemu");
+    assert!(outcome.code == 0 || outcome.code == 1, "doctor judges: {outcome}");
+}
+
+pub fn completions_are_generated() {
+    let host = Host::empty();
+    for shell in ["bash", "zsh", "fish"] {
+        host.does(["completion", shell]).succeeds().says("ignite");
+    }
+    let bash = host.does(["completion", "bash"]).text();
+    Invocation::new("bash").args(["-n"]).stdin(bash).finish().succeeds();
+}
+
+pub fn a_hostile_archive_is_refused_and_leaves_nothing() {
+    let host = Host::new();
+    for (name, bytes) in [
+        ("empty.tar", Vec::new()),
+        ("zeros.tar", vec![0; 4096]),
+        ("noise.tar", (0..100_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect()),
+        ("zip.tar", b"PK\x03\x04nothing of ours".to_vec()),
+    ] {
+        let path = host.file(name, bytes);
+        for kind in ["oci-archive", "docker-archive"] {
+            host.does(["image", "import", &format!("{kind}:{}", path.display())]).fails().complains("error:");
+        }
+        let content = std::fs::read(&path).expect("read a file");
+        host.ignite(["image", "import", "-"]).stdin(content).finish().fails().complains("error:");
+    }
+    host.assert_nothing_left();
+}

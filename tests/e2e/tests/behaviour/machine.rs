@@ -1,0 +1,51 @@
+//! Machines: an image that boots its own init.
+
+use ignite_e2e::Host;
+use ignite_e2e::images::debian;
+use ignite_e2e::wait::{BOOT, until};
+
+pub fn a_machine_keeps_its_files_and_ends_cleanly() {
+    let host = Host::shared();
+    let vm = host.vm("debian");
+    // An image with an init and no command is a machine, and a machine starts in the background without being asked.
+    vm.run(["--memory", "512MB", debian()]).succeeds();
+    vm.exec(["systemctl", "is-system-running", "--wait"]).succeeds().prints("running\n");
+    vm.exec(["cat", "/proc/1/comm"]).prints("systemd\n");
+    vm.exec(["hostname"]).prints(&format!("{}\n", vm.name()));
+    let host_kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("the host's kernel");
+    vm.exec(["uname", "-r"]).succeeds().does_not_say(host_kernel.trim());
+    vm.sh("echo kept > /root/file; mkdir -p /srv/dir; rm /etc/debian_version; sync").succeeds();
+    let mut console = host.terminal(["attach", vm.name()]);
+    console.types("\r").shows("login:").types("\x10\x11");
+    console.finish().succeeds();
+
+    vm.does("stop").succeeds();
+    let object = vm.inspect();
+    assert_eq!((&object["status"]["phase"], &object["status"]["exitCode"]), (&"Stopped".into(), &0.into()));
+
+    vm.does("start").succeeds();
+    vm.sh("cat /root/file; ls -d /srv/dir; test ! -e /etc/debian_version").succeeds().prints("kept\n/srv/dir\n");
+    let journal = until("the journal of the boot before", BOOT, || {
+        let outcome = vm.exec(["journalctl", "--no-pager", "-b", "-1"]);
+        (outcome.code == 0).then_some(outcome)
+    });
+    journal.says("Reached target poweroff.target").does_not_say("was corrupted or uncleanly shut down");
+    vm.does("kill").succeeds();
+    assert_eq!(vm.inspect()["status"]["exitCode"], 137);
+}
+
+pub fn a_guest_that_powers_off_or_reboots_ends_as_documented() {
+    let host = Host::shared();
+    let vm = host.vm("ends");
+    vm.run([debian()]).succeeds();
+    let waiting = host.ignite(["wait", vm.name()]).start();
+    // The connection may go before the command has an answer.
+    vm.exec(["systemctl", "poweroff"]);
+    waiting.finish().succeeds().prints("0\n");
+    vm.becomes("Stopped");
+    host.assert_no_process_of(&vm);
+
+    vm.does("start").succeeds();
+    vm.exec(["systemctl", "reboot"]);
+    vm.becomes("Stopped");
+}

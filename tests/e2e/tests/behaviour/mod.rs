@@ -1,0 +1,9 @@
+//! What the programs do, one file per part of it.
+
+pub mod commands;
+pub mod crash;
+pub mod exec;
+pub mod machine;
+pub mod objects;
+pub mod registry;
+pub mod tasks;

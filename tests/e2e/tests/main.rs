@@ -1,0 +1,97 @@
+//! Every end-to-end test: a table of names and functions, run by `ignite_e2e::runner`.
+
+mod behaviour;
+
+use ignite_e2e::Test;
+use std::process::ExitCode;
+
+/// Rows of the table, named by their path.
+macro_rules! tests {
+    ($($module:ident: $($test:ident)+;)+) => {
+        &[$($(Test {
+            name: concat!(stringify!($module), "::", stringify!($test)),
+            run: || behaviour::$module::$test().into_report(),
+        },)+)+]
+    };
+}
+
+/// Long ones first, so that none is left alone at the end. `x` boots n VMs where a line says so; most need none.
+const TESTS: &[Test] = tests! {
+    machine:
+        a_machine_keeps_its_files_and_ends_cleanly
+        a_guest_that_powers_off_or_reboots_ends_as_documented;
+    crash:
+        eight_vms_started_at_once_all_run
+        nothing_is_left_when_the_cli_is_killed_during_run
+        nothing_is_left_when_the_supervisor_is_killed_during_run
+        nothing_is_left_when_the_vmm_is_killed_during_run
+        a_killed_import_leaves_nothing_and_can_be_repeated
+        killing_the_cli_of_a_running_task_leaves_the_task_running
+        killing_the_supervisor_of_a_running_vm_is_told_by_ps
+        killing_the_vmm_of_a_running_vm_is_told_by_ps
+        killing_the_supervisor_or_the_vmm_during_a_stop_is_a_stop;
+    tasks:
+        the_exit_code_of_the_command_is_that_of_run
+        stdin_reaches_the_command_and_comes_back_exactly
+        a_task_has_the_environment_user_directory_and_streams_asked_for
+        the_entrypoint_can_be_replaced
+        what_cannot_be_run_exits_as_in_docker
+        a_terminal_is_a_real_one
+        a_signal_to_run_reaches_the_command
+        redis_serves_its_port_without_an_init
+        cpus_memory_disk_and_network_are_those_asked_for
+        a_private_root_disk_is_a_plain_ext4
+        a_task_in_the_background_can_be_followed_attached_and_awaited
+        a_stopped_task_keeps_its_files_and_starts_again
+        a_task_that_ignores_sigterm_is_killed_in_time;
+    exec:
+        the_exit_code_is_the_commands
+        what_cannot_be_run_exits_as_in_docker
+        streams_are_separate_and_binary_clean
+        environment_user_and_directory_are_those_asked_for
+        a_terminal_has_a_size_that_follows_and_ctrl_c
+        many_at_once_do_not_mix
+        some_megabytes_arrive_unchanged;
+    registry:
+        an_image_of_a_registry_runs
+        a_password_is_taken_from_docker_config
+        a_cut_download_is_resumed
+        a_registry_that_lies_about_content_is_refused;
+    objects:
+        a_created_vm_is_listed_inspected_and_removed
+        a_name_is_given_once
+        ps_lists_what_runs_unless_asked_for_all
+        an_image_in_use_is_not_removed
+        prune_removes_what_no_vm_uses
+        a_kernel_in_use_is_not_removed
+        images_come_from_archives_and_standard_input
+        a_host_without_a_kernel_is_told_what_to_type;
+    commands:
+        wrong_input_is_explained_with_a_hint
+        usage_errors_of_run_exit_with_125
+        help_and_version_are_on_standard_output
+        doctor_says_what_this_host_can_do
+        completions_are_generated
+        a_hostile_archive_is_refused_and_leaves_nothing;
+};
+
+/// A test either panics, or gives nothing, or the reason why it could not be tried.
+trait IntoReport {
+    fn into_report(self) -> ignite_e2e::Report;
+}
+
+impl IntoReport for () {
+    fn into_report(self) -> ignite_e2e::Report {
+        Ok(())
+    }
+}
+
+impl IntoReport for ignite_e2e::Report {
+    fn into_report(self) -> ignite_e2e::Report {
+        self
+    }
+}
+
+fn main() -> ExitCode {
+    ignite_e2e::runner::main(TESTS, behaviour::exec::end_shared_vm)
+}
