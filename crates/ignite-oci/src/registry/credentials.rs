@@ -1,0 +1,127 @@
+//! Credentials for a registry, from Docker's `config.json` and its helpers.
+
+use crate::OciError;
+use crate::limits::MAX_DOCKER_CONFIG_BYTES;
+use crate::store::read_bounded;
+use docker_credential::{CredentialRetrievalError, DockerCredential};
+use std::fs::File;
+use std::path::Path;
+
+/// As whom to pull.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Credentials {
+    Anonymous,
+    Password {
+        user: String,
+        password: String,
+    },
+    /// An OAuth2 refresh token, as some registries' logins leave.
+    IdentityToken(String),
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Credentials::Anonymous => f.write_str("Anonymous"),
+            Credentials::Password { user, .. } => {
+                f.debug_struct("Password").field("user", user).finish_non_exhaustive()
+            }
+            Credentials::IdentityToken(_) => f.write_str("IdentityToken(..)"),
+        }
+    }
+}
+
+/// Looks up `registry` (`docker.io`, `host:port`) in `dir/config.json`; without the file, or an entry there, anonymous.
+/// Blocks while a credential helper runs.
+pub(crate) fn find_credentials(registry: &str, dir: Option<&Path>) -> Result<Credentials, OciError> {
+    let Some(dir) = dir else { return Ok(Credentials::Anonymous) };
+    let config = dir.join("config.json");
+    let failed =
+        |reason: String| OciError::Credentials { registry: registry.to_owned(), config: config.clone(), reason };
+    let file = match File::open(&config) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Credentials::Anonymous),
+        other => other.map_err(|error| failed(error.to_string()))?,
+    };
+    let bytes = read_bounded(file, MAX_DOCKER_CONFIG_BYTES)
+        .map_err(|error| failed(error.to_string()))?
+        .ok_or_else(|| failed(format!("larger than {MAX_DOCKER_CONFIG_BYTES} bytes")))?;
+    for key in keys(registry) {
+        match docker_credential::get_credential_from_reader(bytes.as_slice(), key) {
+            Ok(DockerCredential::UsernamePassword(user, password)) if !user.is_empty() => {
+                return Ok(Credentials::Password { user, password });
+            }
+            Ok(DockerCredential::IdentityToken(token)) if !token.is_empty() => {
+                return Ok(Credentials::IdentityToken(token));
+            }
+            Ok(_) | Err(CredentialRetrievalError::NoCredentialConfigured) => {}
+            // Helpers have no better way to say that they know nothing (docker-credential-helpers, `credentials.go`).
+            Err(CredentialRetrievalError::HelperFailure { stdout, stderr, .. })
+                if stdout.contains("credentials not found") || stderr.contains("credentials not found") => {}
+            Err(CredentialRetrievalError::HelperFailure { helper, stdout, stderr }) => {
+                let said = crate::document::printable(format!("{} {}", stdout.trim(), stderr.trim()).trim());
+                return Err(failed(format!("{helper} failed: {said}")));
+            }
+            Err(error) => return Err(failed(error.to_string())),
+        }
+    }
+    Ok(Credentials::Anonymous)
+}
+
+/// Under which keys Docker's tools store a registry's credentials.
+fn keys(registry: &str) -> Vec<&str> {
+    match registry {
+        "docker.io" => vec!["https://index.docker.io/v1/", "index.docker.io", "docker.io"],
+        other => vec![other],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine as _;
+
+    fn with_config(text: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("config.json"), text).unwrap();
+        dir
+    }
+
+    #[test]
+    fn credentials_are_found_by_registry() {
+        let auth = base64::engine::general_purpose::STANDARD.encode("joe:se:cret");
+        let dir = with_config(&format!(
+            r#"{{"auths":{{"127.0.0.1:5000":{{"auth":"{auth}"}},"https://index.docker.io/v1/":{{"auth":"{auth}"}},
+            "token.example":{{"auth":"{auth}","identitytoken":"refresh"}}}}}}"#
+        ));
+        let joe = Credentials::Password { user: "joe".to_owned(), password: "se:cret".to_owned() };
+        let find = |registry| find_credentials(registry, Some(dir.path())).unwrap();
+        assert_eq!(find("127.0.0.1:5000"), joe);
+        assert_eq!(find("docker.io"), joe);
+        assert_eq!(find("token.example"), Credentials::IdentityToken("refresh".to_owned()));
+        assert_eq!(find("127.0.0.1:5001"), Credentials::Anonymous);
+    }
+
+    #[test]
+    fn no_configuration_is_anonymous_and_a_broken_one_an_error() {
+        let empty = tempfile::tempdir().unwrap();
+        assert_eq!(find_credentials("x", Some(empty.path())).unwrap(), Credentials::Anonymous);
+        assert_eq!(find_credentials("x", None).unwrap(), Credentials::Anonymous);
+        let broken = with_config("{");
+        let error = find_credentials("x", Some(broken.path())).unwrap_err();
+        assert!(matches!(error, OciError::Credentials { .. }));
+        assert!(error.hint().unwrap().contains("config.json"));
+    }
+
+    #[test]
+    fn a_missing_helper_is_an_error_that_names_the_registry() {
+        let dir = with_config(r#"{"credHelpers":{"reg.example":"does-not-exist-here"}}"#);
+        assert!(find_credentials("reg.example", Some(dir.path())).unwrap_err().to_string().contains("reg.example"));
+        assert_eq!(find_credentials("other.example", Some(dir.path())).unwrap(), Credentials::Anonymous);
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let shown = format!("{:?}", Credentials::Password { user: "joe".into(), password: "secret".into() });
+        assert!(!shown.contains("secret"), "{shown}");
+    }
+}
