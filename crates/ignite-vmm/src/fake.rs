@@ -107,6 +107,12 @@ impl FakeDriver {
     pub fn running(&self) -> usize {
         *self.running.borrow()
     }
+
+    /// Waits until no guest runs.
+    pub async fn all_ended(&self) {
+        // The sender is `self`, so that waiting cannot fail.
+        let _ = self.running.subscribe().wait_for(|running| *running == 0).await;
+    }
 }
 
 #[async_trait]
@@ -131,6 +137,7 @@ impl Driver for FakeDriver {
     }
 
     async fn boot(&self, spec: &BootSpec, _dir: &RunDir) -> Result<Box<dyn Machine>, VmmError> {
+        spec.validate()?;
         lock(&self.booted).push(spec.clone());
         if !self.boot_delay.is_zero() {
             tokio::time::sleep(self.boot_delay).await;
