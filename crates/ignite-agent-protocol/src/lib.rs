@@ -9,6 +9,7 @@
 //!     |  --- Open(stream n) --> <-- Opened/Data/Eof/Close(n) ---   |   exec, copy, connect: any number at once
 //!     |  ------------------- Control Shutdown ------------------>  |
 //!     |  <------------------ Control Exiting --------------------  |   why the guest is about to end
+//!     |  ------------------- Control Goodbye ------------------->  |   all of it has arrived; the machine stops
 //! ```
 //!
 //! Nothing here knows Linux: numbers (signals, modes) pass through. Everything received is bounded: a frame by

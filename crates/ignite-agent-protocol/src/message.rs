@@ -24,6 +24,9 @@ pub enum HostMessage {
         /// Any number.
         nonce: u64,
     },
+    /// Answer to `Exiting` and `ConfigureFailed`, sent by [`crate::client`] itself: everything before it has arrived. The guest waits for it,
+    /// briefly, before it stops the machine, because output still in flight is lost with the machine.
+    Goodbye,
     /// Set the guest's clock (after a pause or a restore).
     SetClock {
         /// Nanoseconds since the Unix epoch.

@@ -8,7 +8,7 @@ use ignite_agent_protocol::frame::{
     FIRST_OPEN_STREAM, Header, INITIAL_WINDOW, Kind, MAX_GUEST_CONTROL, MAX_PAYLOAD, MAX_STREAMS, STDERR, STDIN,
     STDOUT, TASK_STREAM,
 };
-use ignite_agent_protocol::message::{GuestMessage, HostMessage, Open, Opened, StreamExit, StreamRequest};
+use ignite_agent_protocol::message::{ExitingCause, GuestMessage, HostMessage, Open, Opened, StreamExit, StreamRequest};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::timeout;
@@ -77,6 +77,16 @@ async fn control_messages_go_both_ways() {
     assert_eq!(ping, HostMessage::Ping { nonce: 7 });
     guest.say(&GuestMessage::Pong { nonce: 7 }).await;
     assert_eq!(soon(events.recv()).await, Some(GuestMessage::Pong { nonce: 7 }));
+}
+
+#[tokio::test]
+async fn a_guest_that_says_it_ends_is_answered() {
+    let (_connection, mut events, mut guest) = pair();
+    let exiting = GuestMessage::Exiting { cause: ExitingCause::TaskExited };
+    guest.say(&exiting).await;
+    let answer: HostMessage = serde_json::from_slice(&guest.expect(Kind::Control, 0).await).unwrap();
+    assert_eq!(answer, HostMessage::Goodbye);
+    assert_eq!(soon(events.recv()).await, Some(exiting));
 }
 
 #[tokio::test]

@@ -64,6 +64,7 @@ fn messages_of_generation_1_are_frozen() {
     check("host shutdown", &HostMessage::Shutdown { action: ShutdownAction::Poweroff, grace_ms: 10_000 }, l);
     check("host shutdown reboot", &HostMessage::Shutdown { action: ShutdownAction::Reboot, grace_ms: 0 }, l);
     check("host ping", &HostMessage::Ping { nonce: u64::MAX }, l);
+    check("host goodbye", &HostMessage::Goodbye, l);
     check("host set clock", &HostMessage::SetClock { unix_ns: -1 }, l);
     let hello = GuestMessage::Hello {
         protocol: 1,

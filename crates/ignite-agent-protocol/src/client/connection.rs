@@ -349,7 +349,14 @@ impl Shared {
                 return Err(unexpected());
             }
             return match control.push(channel, payload).map_err(bad_message)? {
-                Some(message) => deliver(message, events),
+                Some(message) => {
+                    if matches!(message, GuestMessage::Exiting { .. } | GuestMessage::ConfigureFailed { .. }) {
+                        let mut bytes = Vec::new();
+                        put_control(&mut bytes, &HostMessage::Goodbye).map_err(|e| bad_message(e.into()))?;
+                        self.enqueue(bytes)?;
+                    }
+                    deliver(message, events)
+                }
                 None => Ok(()),
             };
         }
