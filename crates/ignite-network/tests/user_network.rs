@@ -15,11 +15,11 @@ use tokio::io::AsyncReadExt;
 /// Generous: the hosts these tests run on may be busy.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+#[allow(clippy::print_stderr, reason = "a skipped test says why")]
 fn is_passt_missing() -> bool {
     let is_missing = UserNetwork::default().program().is_none();
     if is_missing {
-        use std::io::Write;
-        writeln!(std::io::stderr(), "SKIPPED: passt is not installed").unwrap();
+        eprintln!("SKIPPED: passt is not installed");
     }
     is_missing
 }

@@ -45,6 +45,8 @@ pub(crate) fn translate(spec: &BootSpec, arch: &Arch, host: HostFacts, fds: &Des
     argv.flag("-nodefaults").flag("-no-user-config").flag("-no-reboot").flag("-S");
     argv.option("-name", &spec.id).option("-display", "none");
     argv.option("-machine", arch.machine);
+    // Virtio 1 as every current guest speaks it; QEMU's default for mmio still is the draft before it.
+    argv.option("-global", "virtio-mmio.force-legacy=false");
     add_processor(&mut argv, spec, arch, host);
     if spec.isolation == IsolationWanted::BestEffort {
         argv.option("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
@@ -149,5 +151,103 @@ fn add_nics(argv: &mut Argv, spec: &BootSpec, fds: &Descriptors) {
         argv.option("-netdev", backend);
         let mtu = nic.mtu.map(|mtu| format!(",host_mtu={mtu}")).unwrap_or_default();
         argv.option("-device", format!("virtio-net-device,netdev=nic{index},mac={}{mtu}", nic.mac));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot_spec::{Drive, Nic};
+    use crate::qemu::arch;
+    use std::fs::File;
+    use std::sync::Arc;
+
+    fn spec() -> BootSpec {
+        BootSpec {
+            id: "3f9c2b7de1a04856".into(),
+            kernel: "/kernels/vmlinux".into(),
+            initramfs: "/kernels/initramfs".into(),
+            cmdline: "quiet loglevel=3".into(),
+            vcpu_count: 2,
+            mem_size_mib: 512,
+            drives: vec![
+                Drive { id: "base".into(), path: "/images/base.ext4".into(), is_read_only: true },
+                Drive { id: "writable".into(), path: "/dev/vg/writable".into(), is_read_only: false },
+            ],
+            nics: vec![
+                Nic {
+                    mac: "02:00:00:00:00:01".into(),
+                    mtu: Some(65_520),
+                    backend: NicBackend::Stream(Arc::new(File::open("/dev/null").unwrap().into())),
+                },
+                Nic { mac: "02:00:00:00:00:02".into(), mtu: None, backend: NicBackend::Tap { name: "vm_eth0".into() } },
+            ],
+            isolation: IsolationWanted::BestEffort,
+            accelerator: None,
+        }
+    }
+
+    fn descriptors() -> Descriptors {
+        Descriptors {
+            kernel: 10,
+            initramfs: 11,
+            qmp: 12,
+            agent: 13,
+            console: 14,
+            drives: vec![
+                DriveDescriptor { fd: 15, is_block_device: false },
+                DriveDescriptor { fd: 16, is_block_device: true },
+            ],
+            nics: vec![17, 18],
+        }
+    }
+
+    /// One option and its value on a line.
+    fn shown(spec: &BootSpec, arch: &Arch, host: HostFacts) -> String {
+        let argv = translate(spec, arch, host, &descriptors());
+        argv.join(" ").replace(" -", "\n-")
+    }
+
+    #[test]
+    fn x86_64_in_software() {
+        let host = HostFacts { accelerator: Accelerator::Tcg, tsc_khz: Some(2_596_124) };
+        insta::assert_snapshot!(shown(&spec(), &arch::X86_64, host));
+    }
+
+    #[test]
+    fn x86_64_on_kvm() {
+        let host = HostFacts { accelerator: Accelerator::Kvm, tsc_khz: None };
+        insta::assert_snapshot!(shown(&spec(), &arch::X86_64, host));
+    }
+
+    #[test]
+    fn aarch64_in_software() {
+        let host = HostFacts { accelerator: Accelerator::Tcg, tsc_khz: None };
+        insta::assert_snapshot!(shown(&spec(), &arch::AARCH64, host));
+    }
+
+    #[test]
+    fn no_path_is_ever_an_argument() {
+        let host = HostFacts { accelerator: Accelerator::Tcg, tsc_khz: Some(1_000_000) };
+        let argv = translate(&spec(), &arch::X86_64, host, &descriptors()).join(" ");
+        for path in ["/kernels", "/images", "/dev/vg", "vm_eth0"] {
+            assert!(!argv.contains(path), "{path} in {argv}");
+        }
+    }
+
+    #[test]
+    fn isolation_that_is_switched_off_leaves_the_sandbox_out() {
+        let host = HostFacts { accelerator: Accelerator::Kvm, tsc_khz: None };
+        let spec = BootSpec { isolation: IsolationWanted::None, ..spec() };
+        assert!(!translate(&spec, &arch::X86_64, host, &descriptors()).contains(&"-sandbox".to_owned()));
+    }
+
+    #[test]
+    fn the_users_kernel_arguments_cannot_take_back_what_boot_needs() {
+        let host = HostFacts { accelerator: Accelerator::Tcg, tsc_khz: None };
+        let spec = BootSpec { cmdline: " console=tty0   panic=0 ".into(), ..spec() };
+        let line = kernel_arguments(&spec, &arch::X86_64, host);
+        assert!(line.starts_with("console=tty0 panic=0 console=ttyS0 reboot=t panic=-1 "), "{line}");
+        assert!(!line.contains("tsc"), "an unknown rate is not told");
     }
 }
