@@ -1,1 +1,41 @@
-//! (being written)
+//! The verbs: what create, start, stop and remove mean, decided once for every door.
+//!
+//! Nothing here prints, parses, reads the environment or exits. One verb, one file:
+//!
+//! ```text
+//!  create   defaults, validate, name free? -> image -> kernel -> writable disk -> Created
+//!  start    observe -> lifecycle -> requirements -> launch file -> ignite-spawn, detached -> Running
+//!  stop     kill wait restart: requests to the supervisor
+//!  remove   only what does not run, unless forced
+//!  session  exec, attach: a VM's streams
+//!  observe  what is, after every kind of death; what a crash left is healed
+//! ```
+
+mod create;
+mod doctor;
+mod engine;
+mod error;
+mod images;
+mod kernel_choice;
+mod kernels;
+mod launch;
+mod layers;
+mod logs;
+mod observe;
+mod progress;
+mod remove;
+mod session;
+mod start;
+mod stop;
+
+pub use create::CreateRequest;
+pub use doctor::{Check, CheckStatus};
+pub use engine::{Engine, Settings};
+pub use error::{EngineError, ErrorKind};
+pub use images::{ImportImage, PruneReport, PullPolicy};
+pub use kernels::{ImportKernel, KernelSourceArg};
+pub use logs::{LogEntry, LogOptions, LogReader, LogStream};
+pub use observe::Listing;
+pub use progress::{Progress, ProgressEvent};
+pub use session::{AttachOptions, Session, SessionEvent, SessionInput, SessionOutput};
+pub use start::{StartMode, Started};

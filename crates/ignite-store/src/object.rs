@@ -149,20 +149,36 @@ impl<T: Object> Objects<T> {
     }
 
     /// Publishes a draft under the object's uid and name, in one step: before it nothing is visible, after it everything.
-    pub fn publish(&self, mut draft: Draft, object: &T) -> Result<(), StoreError> {
+    /// A draft that could not be published comes back, to be tried again under another name.
+    pub fn publish(&self, mut draft: Draft, object: &T) -> Result<(), (Draft, StoreError)> {
+        match self.try_publish(&draft, object) {
+            Ok(()) => {
+                draft.dir = PathBuf::new();
+                Ok(())
+            }
+            Err(error) => Err((draft, error)),
+        }
+    }
+
+    fn try_publish(&self, draft: &Draft, object: &T) -> Result<(), StoreError> {
         let uid = self.uid_of(object)?;
         let name = &object.metadata().name;
         write_metadata(&draft.dir, object)?;
         let _names = self.lock_names()?;
-        if let Some(owner) = self.owner_of_name(name)?.filter(|owner| owner != uid) {
-            return Err(StoreError::NameTaken { kind: T::KIND.title(), name: name.clone(), uid: owner.to_string() });
-        }
+        self.refuse_taken(name, uid)?;
         // The index first: a link to nothing means nothing, an object without a link could get a namesake.
         self.index_name(name, uid)?;
         let target = self.dir(uid);
-        std::fs::rename(&draft.dir, &target).map_err(|e| StoreError::io("publish", target, e))?;
-        draft.dir = PathBuf::new();
-        Ok(())
+        std::fs::rename(&draft.dir, &target).map_err(|e| StoreError::io("publish", target, e))
+    }
+
+    fn refuse_taken(&self, name: &str, uid: &Uid) -> Result<(), StoreError> {
+        match self.owner_of_name(name)?.filter(|owner| owner != uid) {
+            Some(owner) => {
+                Err(StoreError::NameTaken { kind: T::KIND.title(), name: name.to_owned(), uid: owner.to_string() })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Gives a stored object another name. The caller holds its lock.
@@ -170,9 +186,7 @@ impl<T: Object> Objects<T> {
         let uid = self.uid_of(object)?;
         let name = &object.metadata().name;
         let _names = self.lock_names()?;
-        if let Some(owner) = self.owner_of_name(name)?.filter(|owner| owner != uid) {
-            return Err(StoreError::NameTaken { kind: T::KIND.title(), name: name.clone(), uid: owner.to_string() });
-        }
+        self.refuse_taken(name, uid)?;
         self.write(object)?;
         self.index_name(name, uid)?;
         if old_name != name {

@@ -225,19 +225,13 @@ impl Reader {
 
     /// The supervisor's side: what the client wants; a closed connection is `Leave`. Cancel-safe.
     pub async fn next_command(&mut self) -> SessionCommand {
-        while let Ok(Some((header, payload))) = self.next_frame().await {
-            match header.kind {
-                Kind::Data => return SessionCommand::Stdin(payload),
-                Kind::Eof => return SessionCommand::CloseStdin,
-                Kind::Close => return SessionCommand::Leave,
-                Kind::Request => match serde_json::from_slice(&payload) {
-                    Ok(request) => return SessionCommand::Request(request),
-                    Err(_) => return SessionCommand::Leave,
-                },
-                Kind::Control | Kind::Open | Kind::Opened | Kind::Window => return SessionCommand::Leave,
-            }
+        let Ok(Some((header, payload))) = self.next_frame().await else { return SessionCommand::Leave };
+        match header.kind {
+            Kind::Data => SessionCommand::Stdin(payload),
+            Kind::Eof => SessionCommand::CloseStdin,
+            Kind::Request => serde_json::from_slice(&payload).map_or(SessionCommand::Leave, SessionCommand::Request),
+            Kind::Close | Kind::Control | Kind::Open | Kind::Opened | Kind::Window => SessionCommand::Leave,
         }
-        SessionCommand::Leave
     }
 
     async fn next_frame(&mut self) -> io::Result<Option<(frame::Header, Bytes)>> {

@@ -99,10 +99,12 @@ mod tests {
     use ExitCause as C;
     use ExitingCause as A;
 
-    fn facts_table() -> Vec<(bool, Option<StreamExit>, Option<A>, C, Asked, &'static str)> {
+    /// Whether it is a task, its exit, what was announced, the VMM's cause, what was asked; and the outcome.
+    type Row = (bool, Option<StreamExit>, Option<A>, C, Asked, &'static str);
+
+    fn facts_table() -> Vec<Row> {
         let exited = |code| Some(StreamExit::Exited { code });
         vec![
-            // task, its exit,      announced,            cause,            asked,               outcome
             (true, exited(0), Some(A::TaskExited), C::GuestPoweroff, Asked::Nothing, "Stopped 0"),
             (true, exited(7), Some(A::TaskExited), C::Killed, Asked::Nothing, "Stopped 7"),
             (true, exited(7), None, C::VmmCrash, Asked::Nothing, "Stopped 7"),

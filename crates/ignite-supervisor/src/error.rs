@@ -6,18 +6,6 @@ use thiserror::Error;
 /// A failed step in a VM's life.
 #[derive(Debug, Error)]
 pub enum SupervisorError {
-    /// The launch file cannot be read.
-    #[error("read the launch file {path}")]
-    Launch {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The launch names a driver that is not in the table.
-    #[error("unknown VMM {0:?}")]
-    UnknownDriver(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] ignite_store::StoreError),
@@ -110,9 +98,7 @@ impl SupervisorError {
             SupervisorError::Protocol { .. } => {
                 Some("the kernel's initramfs is of another ignite version; remove and import the kernel again".into())
             }
-            SupervisorError::Launch { .. }
-            | SupervisorError::UnknownDriver(_)
-            | SupervisorError::Store(_)
+            SupervisorError::Store(_)
             | SupervisorError::Network(_)
             | SupervisorError::Vmm(_)
             | SupervisorError::Listen { .. }

@@ -24,6 +24,7 @@ pub mod server;
 pub mod shared;
 pub mod supervise;
 pub mod task_log;
+pub mod vmm_record;
 
 pub use error::SupervisorError;
 pub use launch::{Launch, ReadyEvent};

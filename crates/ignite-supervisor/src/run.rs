@@ -8,12 +8,13 @@ use crate::launch::{ATTACH_DEADLINE_MS, Launch, ReadyEvent};
 use crate::life::Life;
 use crate::shared::{Command, Shared};
 use crate::supervise::ReadyPipe;
+use crate::vmm_record;
 use ignite_agent_protocol::client::{Connection, ControlEvents};
 use ignite_agent_protocol::message::{ExitingCause, GuestMessage, HostMessage, ShutdownAction};
 use ignite_api::Phase;
 use ignite_api::lifecycle::Event;
 use ignite_network::{AttachRequest, Attachment, GuestNicBackend};
-use ignite_vmm::{BootSpec, Drive, ExitCause, IsolationWanted, Machine, Nic, NicBackend, RunDir};
+use ignite_vmm::{BootSpec, Drive, Driver, ExitCause, IsolationWanted, Machine, Nic, NicBackend, RunDir};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::Signal;
@@ -25,6 +26,8 @@ use tokio::time::{Instant, sleep_until};
 const AFTER_GRACE: Duration = Duration::from_secs(3);
 /// A guest that has announced its end and has its disks in order may take so long to be gone.
 const AFTER_ANNOUNCEMENT: Duration = Duration::from_secs(5);
+/// Longest the channel of a VMM that has ended is read.
+const LAST_WORDS_DEADLINE: Duration = Duration::from_secs(2);
 /// Longest a task's last output may take to reach who is attached.
 const LAST_OUTPUT_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -32,6 +35,8 @@ const LAST_OUTPUT_DEADLINE: Duration = Duration::from_secs(30);
 pub struct Run<'a> {
     /// What to run.
     pub launch: &'a Launch,
+    /// What boots it.
+    pub driver: &'a dyn Driver,
     /// The status.
     pub life: &'a Life,
     /// What is shared with control connections.
@@ -88,15 +93,18 @@ impl Run<'_> {
     }
 
     async fn with_network(&mut self, mut attachment: Attachment, plugin: &str) -> Result<Outcome, SupervisorError> {
-        let driver = ignite_vmm::drivers::find(&self.launch.driver)
-            .ok_or_else(|| SupervisorError::UnknownDriver(self.launch.driver.clone()))?;
-        let accelerator = driver.capabilities()?.accelerator;
+        let accelerator = self.driver.capabilities()?.accelerator;
         let configure = configure_for(self.launch, &attachment)?;
         let addresses: Vec<String> = attachment.nics.iter().flat_map(|nic| &nic.addresses).map(|a| bare(a)).collect();
         let spec = boot_spec(self.launch, &mut attachment);
         let paths = ignite_store::Paths::new(&self.launch.data_dir, &self.launch.run_dir);
-        let mut machine = driver.boot(&spec, &RunDir(paths.run_vm(&self.launch.uid))).await?;
+        let mut machine = self.driver.boot(&spec, &RunDir(paths.run_vm(&self.launch.uid))).await?;
         drop(spec);
+        if let Some(pid) = machine.pid()
+            && let Err(error) = vmm_record::write(&paths.run_vm(&self.launch.uid), pid)
+        {
+            tracing::warn!("record the VMM: {error}");
+        }
         let result = async {
             let (connection, events) = self.come_up(machine.as_mut(), configure).await?;
             let is_reboot = self.life.phase() != Phase::Starting;
@@ -162,8 +170,10 @@ impl Run<'_> {
                     result = &mut bring_up => break result,
                     exit = machine.wait() => {
                         // Its last words may still be on their way through the console's and the agent's streams.
-                        let words = tokio::time::timeout(Duration::from_millis(200), &mut bring_up).await;
+                        let words = tokio::time::timeout(LAST_WORDS_DEADLINE, &mut bring_up).await;
                         break match words {
+                            // It came up, and was over at once.
+                            Ok(Ok(())) => Ok(()),
                             Ok(Err(error @ SupervisorError::Configure { .. })) => Err(error),
                             _ => Err(SupervisorError::EndedEarly { detail: last_words(&exit, &self.shared.console.tail()) }),
                         };
@@ -281,8 +291,17 @@ impl Run<'_> {
             }
         };
         tracing::info!("the machine ended: {:?} {}", exit.cause, exit.detail);
-        connection.close();
+        // What the guest had sent is still in the channel, which ends with the VMM.
+        let rest = async {
+            while let Some(message) = events.recv().await {
+                if let GuestMessage::Exiting { cause } = message {
+                    announced = Some(cause);
+                }
+            }
+        };
+        let _ = tokio::time::timeout(LAST_WORDS_DEADLINE, rest).await;
         self.finish_task().await;
+        connection.close();
         let task_exit = self.task.exit.borrow().clone();
         ending::decide(&Facts {
             is_task: self.shared.is_task,

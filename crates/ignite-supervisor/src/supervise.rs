@@ -14,6 +14,7 @@ use crate::task_log::TaskLog;
 use ignite_agent_protocol::message::Role;
 use ignite_api::{Phase, Vm};
 use ignite_store::{Objects, Paths};
+use ignite_vmm::Driver;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -62,11 +63,11 @@ impl ReadyPipe {
 ///
 /// When it returns, the network is detached, the VMM is gone, the run directory is removed and the final status is
 /// stored; clients have been told.
-pub async fn supervise(launch: Launch, mut ready: ReadyPipe) -> Result<Ending, SupervisorError> {
+pub async fn supervise(launch: Launch, driver: Arc<dyn Driver>, mut ready: ReadyPipe) -> Ending {
     let paths = Paths::new(&launch.data_dir, &launch.run_dir);
     let vms: Objects<Vm> = Objects::new(&launch.data_dir);
     let life = Life::take_over(vms.clone(), launch.uid.clone());
-    let ending = match live(&launch, &life, &paths, &mut ready).await {
+    match live(&launch, &*driver, &life, &paths, &mut ready).await {
         Ok((ending, finish)) => {
             conclude(&launch, &life, &paths, &vms, &ending);
             // Only now: who hears of a failure finds everything undone. (A VM that came up has nobody waiting any more.)
@@ -87,8 +88,7 @@ pub async fn supervise(launch: Launch, mut ready: ReadyPipe) -> Result<Ending, S
             ready.tell(&failed).await;
             ending
         }
-    };
-    Ok(ending)
+    }
 }
 
 /// What is left to do once the final status is stored.
@@ -101,6 +101,7 @@ struct Finish {
 
 async fn live(
     launch: &Launch,
+    driver: &dyn Driver,
     life: &Life,
     paths: &Paths,
     ready: &mut ReadyPipe,
@@ -143,6 +144,7 @@ async fn live(
     ready.tell(&ReadyEvent::Listening).await;
     let mut run = Run {
         launch,
+        driver,
         life,
         shared: &shared,
         agent: &agent,

@@ -23,6 +23,8 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<u8> {
+    // A session of its own: the terminal of whoever started the VM is none of its business.
+    let _ = rustix::process::setsid();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [launch_file, lock_fd, ready_fd] = arguments.as_slice() else {
         bail!("usage: ignite-spawn LAUNCH_FILE LOCK_FD READY_FD (it is started by `ignite start`)");
@@ -33,9 +35,10 @@ fn run() -> Result<u8> {
     let launch: Launch = serde_json::from_slice(&bytes).with_context(|| format!("decode {launch_file}"))?;
     // One thread: the kernel kills the VMM when the thread that started it ends, so that thread must be the process.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
+    let driver = ignite_vmm::drivers::find(&launch.driver).with_context(|| format!("unknown VMM {:?}", launch.driver))?;
     let ending = runtime.block_on(async {
         let ready = tokio::net::unix::pipe::Sender::from_owned_fd(ready).context("adopt the ready pipe")?;
-        supervise(launch, ReadyPipe::new(Some(ready))).await.context("supervise the VM")
+        Ok::<_, anyhow::Error>(supervise(launch, driver, ReadyPipe::new(Some(ready))).await)
     })?;
     drop(lock);
     Ok(ending.exit_code)

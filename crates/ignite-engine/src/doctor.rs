@@ -1,0 +1,141 @@
+//! `doctor`: what this host can do, what is missing, and what to type.
+
+use crate::engine::Engine;
+use ignite_store::atomic;
+
+/// How a check went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckStatus {
+    /// As it should be.
+    Ok,
+    /// It works, but not as well as it could.
+    Warning,
+    /// VMs will not run.
+    Failure,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What.
+    pub name: &'static str,
+    /// How it went.
+    pub status: CheckStatus,
+    /// What was found.
+    pub detail: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl Check {
+    fn ok(name: &'static str, detail: impl Into<String>) -> Check {
+        Check { name, status: CheckStatus::Ok, detail: detail.into(), hint: None }
+    }
+    fn warning(name: &'static str, detail: impl Into<String>, hint: Option<String>) -> Check {
+        Check { name, status: CheckStatus::Warning, detail: detail.into(), hint }
+    }
+    fn failure(name: &'static str, detail: impl Into<String>, hint: Option<String>) -> Check {
+        Check { name, status: CheckStatus::Failure, detail: detail.into(), hint }
+    }
+}
+
+/// Free space below which imports are likely to fail, in bytes.
+const LITTLE_SPACE_BYTES: u64 = 2 << 30;
+
+impl Engine {
+    /// Looks at everything a VM needs here.
+    pub async fn doctor(&self) -> Vec<Check> {
+        vec![
+            self.check_data_dir(),
+            self.check_run_dir(),
+            self.check_supervisor(),
+            self.check_vmm(),
+            self.check_network(),
+            self.check_kernels(),
+        ]
+    }
+
+    fn check_data_dir(&self) -> Check {
+        let dir = self.paths.data();
+        let shown = dir.display();
+        if let Err(error) = tempfile::tempfile_in(dir) {
+            return Check::failure(
+                "data directory",
+                format!("{shown}: {error}"),
+                Some("use another: ignite --data-dir DIR".to_owned()),
+            );
+        }
+        match rustix::fs::statvfs(dir) {
+            Ok(space) if space.f_bavail * space.f_frsize < LITTLE_SPACE_BYTES => Check::warning(
+                "data directory",
+                format!("{shown}: only {} MB free", (space.f_bavail * space.f_frsize) >> 20),
+                Some("free some space: ignite image prune".to_owned()),
+            ),
+            Ok(space) => {
+                Check::ok("data directory", format!("{shown}: {} GB free", (space.f_bavail * space.f_frsize) >> 30))
+            }
+            Err(error) => Check::warning("data directory", format!("{shown}: {error}"), None),
+        }
+    }
+
+    fn check_run_dir(&self) -> Check {
+        let dir = self.paths.run();
+        match atomic::ensure_dir(dir, 0o700) {
+            Ok(()) => Check::ok("run directory", dir.display().to_string()),
+            Err(error) => {
+                Check::failure("run directory", error.to_string(), Some("use another: IGNITE_RUN_DIR=DIR".to_owned()))
+            }
+        }
+    }
+
+    fn check_supervisor(&self) -> Check {
+        let program = &self.settings.spawn_program;
+        match std::fs::metadata(program) {
+            Ok(metadata) if metadata.is_file() => Check::ok("supervisor", program.display().to_string()),
+            _ => Check::failure(
+                "supervisor",
+                format!("{} is not there", program.display()),
+                Some("install ignite-spawn beside ignite: make install".to_owned()),
+            ),
+        }
+    }
+
+    fn check_vmm(&self) -> Check {
+        let driver = match ignite_vmm::drivers::auto() {
+            Ok(driver) => driver,
+            Err(error) => return Check::failure("VMM", error.to_string(), crate::EngineError::from(error).hint()),
+        };
+        match driver.capabilities() {
+            Ok(found) => {
+                let detail = format!("{} {} ({})", driver.name(), found.program.display(), found.accelerator.as_str());
+                match found.accelerator_note {
+                    Some(note) => Check::warning("VMM", format!("{detail}: {note}"), None),
+                    None => Check::ok("VMM", detail),
+                }
+            }
+            Err(error) => Check::failure("VMM", error.to_string(), crate::EngineError::from(error).hint()),
+        }
+    }
+
+    fn check_network(&self) -> Check {
+        match ignite_network::plugins::auto_mode() {
+            "none" => Check::warning(
+                "network",
+                "VMs get none: passt is not installed",
+                Some("install it: apt-get install passt".to_owned()),
+            ),
+            mode => Check::ok("network", format!("VMs get {mode:?}")),
+        }
+    }
+
+    fn check_kernels(&self) -> Check {
+        match self.default_kernel() {
+            Ok(Some(kernel)) => Check::ok("kernel", kernel.metadata.name),
+            Ok(None) => {
+                let error = crate::EngineError::NoKernel;
+                Check::warning("kernel", "none is imported", error.hint())
+            }
+            Err(error) => Check::failure("kernel", error.to_string(), error.hint()),
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! What a verb can fail at, in a small stable set of kinds.
+
+use ignite_api::lifecycle::Denial;
+use ignite_store::{QueryError, StoreError};
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// A verb that failed.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// Nothing, or more than one thing, has that name.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The object is not valid.
+    #[error("the VM is not valid: {0}")]
+    Invalid(String),
+    /// The image cannot be had.
+    #[error("get the image {image}")]
+    Image {
+        /// As the user wrote it.
+        image: String,
+        /// Why.
+        #[source]
+        source: ignite_oci::OciError,
+    },
+    /// The image is not here and may not be pulled.
+    #[error("the image {0} is not imported")]
+    ImageMissing(String),
+    /// A disk cannot be made.
+    #[error("make {what}")]
+    Disk {
+        /// Which.
+        what: String,
+        /// Why.
+        #[source]
+        source: ignite_disk::DiskError,
+    },
+    /// There is no kernel to boot.
+    #[error("there is no kernel to boot")]
+    NoKernel,
+    /// A kernel cannot do what the VM needs.
+    #[error("the kernel {kernel} has no {feature}")]
+    KernelLacks {
+        /// Name of the kernel.
+        kernel: String,
+        /// What it lacks.
+        feature: &'static str,
+        /// What to do.
+        hint: String,
+    },
+    /// The image has nothing to run.
+    #[error("nothing to run in {image}: {source}")]
+    NothingToRun {
+        /// The image.
+        image: String,
+        /// Why.
+        source: ignite_api::run_spec::NothingToRun,
+    },
+    /// The object is in use.
+    #[error("unable to remove, {kind} {name} is in use by VM {user}")]
+    InUse {
+        /// `image` or `kernel`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// Name of a VM that uses it.
+        user: String,
+    },
+    /// The VM's phase does not allow it.
+    #[error("cannot {verb} {name}: {denial}")]
+    Denied {
+        /// The verb.
+        verb: &'static str,
+        /// The VM.
+        name: String,
+        /// Why.
+        denial: Denial,
+    },
+    /// The VM runs and the verb was not forced.
+    #[error("{0} is running")]
+    IsRunning(String),
+    /// The supervisor refuses.
+    #[error("{name}: {reason}")]
+    Refused {
+        /// The VM.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// The guest could not start what was asked, with Docker's exit code for it.
+    #[error("{message}")]
+    Guest {
+        /// Why.
+        message: String,
+        /// 125, 126 or 127.
+        exit_code: u8,
+    },
+    /// The VM did not come up.
+    #[error("{name} did not start: {message}")]
+    StartFailed {
+        /// The VM.
+        name: String,
+        /// Why, with its causes.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+        /// Docker's exit code for it.
+        exit_code: u8,
+    },
+    /// The VMM cannot be used.
+    #[error("choose a VMM")]
+    Vmm(#[from] ignite_vmm::VmmError),
+    /// The network cannot be used.
+    #[error("connect {name} to the network")]
+    Network {
+        /// The VM.
+        name: String,
+        /// Why.
+        #[source]
+        source: ignite_network::NetworkError,
+    },
+    /// The supervisor cannot be reached.
+    #[error("talk to the supervisor of {name}")]
+    Control {
+        /// The VM.
+        name: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The supervisor program cannot be started.
+    #[error("start {program}")]
+    Spawn {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file cannot be read or written.
+    #[error("{action} {path}")]
+    File {
+        /// What was being done.
+        action: &'static str,
+        /// To which path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A package cannot be fetched.
+    #[error("fetch the package {package}: {detail}")]
+    Package {
+        /// The package.
+        package: String,
+        /// Why.
+        detail: String,
+    },
+    /// Random numbers cannot be had.
+    #[error("get random numbers: {0}")]
+    Random(String),
+    /// A worker thread broke.
+    #[error("a worker thread broke: {0}")]
+    Worker(String),
+}
+
+/// The small stable set that becomes exit code, HTTP status and requeue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// It is not there.
+    NotFound,
+    /// Its state, or someone else, is in the way.
+    Conflict,
+    /// What was asked makes no sense.
+    Invalid,
+    /// It is not allowed.
+    Denied,
+    /// This host or build cannot do it.
+    Unsupported,
+    /// Something it needs is not there now.
+    Unavailable,
+    /// It broke.
+    Failed,
+}
+
+impl EngineError {
+    pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> EngineError {
+        let path = path.into();
+        move |source| EngineError::File { action, path, source }
+    }
+
+    /// Which of the few kinds it is.
+    pub fn kind(&self) -> ErrorKind {
+        use ignite_oci::OciError;
+        match self {
+            EngineError::Query(QueryError::NotFound { .. }) | EngineError::ImageMissing(_) => ErrorKind::NotFound,
+            EngineError::Query(QueryError::Ambiguous { .. }) | EngineError::Invalid(_) => ErrorKind::Invalid,
+            EngineError::Query(QueryError::Store(error)) | EngineError::Store(error) => match error {
+                StoreError::Missing { .. } => ErrorKind::NotFound,
+                StoreError::NameTaken { .. } | StoreError::Locked { .. } => ErrorKind::Conflict,
+                StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                    ErrorKind::Denied
+                }
+                StoreError::Io { .. } | StoreError::Damaged { .. } | StoreError::NoUid { .. } => ErrorKind::Failed,
+            },
+            EngineError::Image { source, .. } => match source {
+                OciError::NotFound { .. } | OciError::NoSuchImage { .. } => ErrorKind::NotFound,
+                OciError::Unauthorized { .. } | OciError::Denied { .. } => ErrorKind::Denied,
+                OciError::Unreachable { .. } | OciError::RateLimited { .. } => ErrorKind::Unavailable,
+                OciError::SourceNotBuilt { .. } => ErrorKind::Unsupported,
+                _ => ErrorKind::Failed,
+            },
+            EngineError::NoKernel => ErrorKind::NotFound,
+            EngineError::KernelLacks { .. } | EngineError::Vmm(_) => ErrorKind::Unsupported,
+            EngineError::NothingToRun { .. } => ErrorKind::Invalid,
+            EngineError::InUse { .. }
+            | EngineError::Denied { .. }
+            | EngineError::IsRunning(_)
+            | EngineError::Refused { .. } => ErrorKind::Conflict,
+            EngineError::Network { .. } | EngineError::Package { .. } => ErrorKind::Unavailable,
+            EngineError::Disk { .. }
+            | EngineError::Guest { .. }
+            | EngineError::StartFailed { .. }
+            | EngineError::Control { .. }
+            | EngineError::Spawn { .. }
+            | EngineError::File { .. }
+            | EngineError::Random(_)
+            | EngineError::Worker(_) => ErrorKind::Failed,
+        }
+    }
+
+    /// Docker's exit code for a `run` or `exec` that failed this way.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            EngineError::Guest { exit_code, .. } | EngineError::StartFailed { exit_code, .. } => *exit_code,
+            _ => 125,
+        }
+    }
+
+    /// What to do next, with the command to type where there is one.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            EngineError::Query(QueryError::NotFound { kind, .. }) => Some(match *kind {
+                "VM" => "see what there is: ignite ps -a".into(),
+                kind => format!("see what there is: ignite {kind} ls"),
+            }),
+            EngineError::Query(QueryError::Ambiguous { .. }) => Some("type more of the name or the ID".into()),
+            EngineError::Store(StoreError::NameTaken { kind: "VM", name, .. }) => {
+                Some(format!("choose another --name, or remove that VM: ignite rm -f {name}"))
+            }
+            EngineError::Store(StoreError::Io { source, .. }) | EngineError::File { source, .. } => match source.kind() {
+                std::io::ErrorKind::PermissionDenied => {
+                    Some("use a directory of your own: ignite --data-dir DIR, or IGNITE_DATA_DIR=DIR".into())
+                }
+                std::io::ErrorKind::StorageFull => Some("free some space: ignite image prune".into()),
+                _ => None,
+            },
+            EngineError::Image { source, .. } => source.hint(),
+            EngineError::ImageMissing(image) => Some(format!("import it: ignite image import {image}")),
+            EngineError::NoKernel => Some(
+                "import one: ignite kernel import apt:linux-image-cloud-amd64 (or a .deb, a vmlinux, or `host` for this \
+                 host's own)"
+                    .into(),
+            ),
+            EngineError::KernelLacks { hint, .. } => Some(hint.clone()),
+            EngineError::NothingToRun { image, .. } => Some(format!("say what to run: ignite run {image} COMMAND")),
+            EngineError::InUse { .. } => Some("remove the VM first, or both with --force".into()),
+            EngineError::Denied { name, denial, .. } => match denial {
+                Denial::NotRunning => Some(format!("start it: ignite start {name}")),
+                Denial::AlreadyRunning | Denial::BeingStarted => Some(format!("it is there: ignite attach {name}")),
+                Denial::Paused => Some(format!("let it go on: ignite unpause {name}")),
+                Denial::BeingStopped | Denial::NotPaused | Denial::Impossible => None,
+            },
+            EngineError::IsRunning(name) => Some(format!("stop it first, or: ignite rm -f {name}")),
+            EngineError::StartFailed { hint, .. } => hint.clone(),
+            EngineError::Vmm(
+                ignite_vmm::VmmError::ProgramMissing { hint, .. } | ignite_vmm::VmmError::Unsupported { hint, .. },
+            ) => Some(hint.clone()),
+            EngineError::Network { source, .. } => match source {
+                ignite_network::NetworkError::ProgramMissing { hint, .. } => Some(hint.clone()),
+                ignite_network::NetworkError::PortInUse { .. } => {
+                    Some("publish another host port, or see who has it: ignite ps, or ss -ltnup".into())
+                }
+                ignite_network::NetworkError::UnknownNetwork(_) => Some("use --network user or --network none".into()),
+                _ => None,
+            },
+            EngineError::Control { .. } => Some("see what it is doing: ignite ps -a".into()),
+            EngineError::Spawn { .. } => Some("ignite-spawn must lie beside ignite; install both: make install".into()),
+            EngineError::Package { .. } => Some("run `apt-get update` first, or import a kernel file".into()),
+            EngineError::Query(QueryError::Store(_))
+            | EngineError::Store(_)
+            | EngineError::Invalid(_)
+            | EngineError::Disk { .. }
+            | EngineError::Refused { .. }
+            | EngineError::Guest { .. }
+            | EngineError::Vmm(_)
+            | EngineError::Random(_)
+            | EngineError::Worker(_) => None,
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! From a stored VM to what its supervisor is told: pure but for reading the VM's own records.
+
+use crate::create::{BASE_LINK, IMAGE_RECORD};
+use crate::engine::{Engine, title};
+use crate::error::EngineError;
+use ignite_agent_protocol::message::{Configure, Disk, Process, Role as GuestRole, Root, WindowSize};
+use ignite_api::run_spec::{ProcessSpec, Role, decide_role};
+use ignite_api::vm::RootDisk;
+use ignite_api::{Image, Uid, Vm};
+use ignite_store::StoreError;
+use ignite_supervisor::Launch;
+use ignite_supervisor::launch::{LaunchBoot, LaunchDrive, LaunchNetwork};
+use ignite_vmm::DriveLocator;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Directories whose software stacks its own overlay there, which overlayfs cannot carry.
+const DIRECT_DIRS: [&str; 5] =
+    ["/var/lib/docker", "/var/lib/containerd", "/var/lib/rancher", "/var/lib/kubelet", "/var/lib/containers"];
+/// Seconds a stop waits unless told otherwise, as in Docker.
+const DEFAULT_STOP_TIMEOUT_SECONDS: u32 = 10;
+/// Time a guest has to come up; software emulation on a busy host needs most of it.
+const BOOT_TIMEOUT_MS: u64 = 180_000;
+
+/// What was decided on the host for this start.
+pub(crate) struct Decided {
+    pub(crate) driver: String,
+    pub(crate) locator: DriveLocator,
+    pub(crate) network: String,
+    pub(crate) kernel: PathBuf,
+    pub(crate) initramfs: PathBuf,
+    pub(crate) modules: Option<PathBuf>,
+    pub(crate) is_foreground: bool,
+    pub(crate) size: Option<WindowSize>,
+}
+
+impl Engine {
+    /// The Image object as it was when the VM was made.
+    pub(crate) fn image_of(&self, uid: &Uid) -> Result<Image, EngineError> {
+        let path = self.paths.vm(uid).join(IMAGE_RECORD);
+        let bytes = std::fs::read(&path).map_err(EngineError::file("read", &path))?;
+        Ok(serde_json::from_slice(&bytes).map_err(|source| StoreError::Damaged { path, source })?)
+    }
+
+    /// The launch of a VM.
+    pub(crate) fn launch_of(&self, vm: &Vm, uid: &Uid, decided: Decided) -> Result<Launch, EngineError> {
+        let image = self.image_of(uid)?;
+        let role = decide_role(&vm.spec, &image.status.config, image.status.has_init)
+            .map_err(|source| EngineError::NothingToRun { image: image.metadata.name.clone(), source })?;
+        let drives = self.drives(vm, uid, decided.modules)?;
+        let process = vm.process_for(&image.status.config);
+        Ok(Launch {
+            uid: uid.clone(),
+            name: title(vm),
+            data_dir: self.paths.data().to_owned(),
+            run_dir: self.paths.run().to_owned(),
+            driver: decided.driver,
+            configure: Configure {
+                hostname: vm.spec.hostname.clone().unwrap_or_else(|| ignite_api::names::hostname_of(&title(vm))),
+                root: root_of(vm.spec.root_disk, &drives, &decided.locator),
+                modules: locate("modules", &drives, &decided.locator),
+                interfaces: Vec::new(),
+                dns: None,
+                hosts: Vec::new(),
+                files: Vec::new(),
+                ssh_authorized_keys: Vec::new(),
+                unix_ns: 0,
+                entropy: String::new(),
+                role: guest_role(vm, role, process, &image, decided.size),
+            },
+            boot: LaunchBoot {
+                kernel: decided.kernel,
+                initramfs: decided.initramfs,
+                cmdline: vm.spec.kernel.cmd_line.clone().unwrap_or_default(),
+                vcpu_count: u8::try_from(vm.spec.cpus).unwrap_or(u8::MAX),
+                mem_size_mib: u32::try_from(vm.spec.memory.as_mib()).unwrap_or(u32::MAX),
+                drives,
+                is_isolated: true,
+            },
+            network: LaunchNetwork { mode: decided.network, ports: vm.spec.network.ports.clone() },
+            is_foreground: decided.is_foreground,
+            auto_remove: vm.spec.auto_remove,
+            stop_timeout_ms: u64::from(vm.spec.stop_timeout_seconds.unwrap_or(DEFAULT_STOP_TIMEOUT_SECONDS)) * 1000,
+            boot_timeout_ms: BOOT_TIMEOUT_MS,
+        })
+    }
+
+    fn drives(&self, vm: &Vm, uid: &Uid, modules: Option<PathBuf>) -> Result<Vec<LaunchDrive>, EngineError> {
+        let mut drives = Vec::new();
+        if vm.spec.root_disk == RootDisk::Overlay {
+            let link = self.paths.vm(uid).join(BASE_LINK);
+            let base = std::fs::canonicalize(&link).map_err(EngineError::file("find the base disk", link))?;
+            drives.push(LaunchDrive { id: "base".to_owned(), path: base, is_read_only: true });
+        }
+        drives.push(LaunchDrive { id: "disk".to_owned(), path: self.paths.vm_disk(uid), is_read_only: false });
+        if let Some(path) = modules {
+            drives.push(LaunchDrive { id: "modules".to_owned(), path, is_read_only: true });
+        }
+        Ok(drives)
+    }
+}
+
+fn locate(id: &str, drives: &[LaunchDrive], locator: &DriveLocator) -> Option<Disk> {
+    let index = drives.iter().position(|drive| drive.id == id)?;
+    Some(match locator {
+        DriveLocator::Serial => Disk::Serial(id.to_owned()),
+        DriveLocator::Index => Disk::Index(u32::try_from(index).ok()?),
+    })
+}
+
+fn root_of(kind: RootDisk, drives: &[LaunchDrive], locator: &DriveLocator) -> Root {
+    let disk = || locate("disk", drives, locator).unwrap_or(Disk::Index(0));
+    match (kind, locate("base", drives, locator)) {
+        (RootDisk::Overlay, Some(base)) => Root::Overlay {
+            base,
+            writable: disk(),
+            direct_dirs: DIRECT_DIRS.iter().map(|dir| (*dir).to_owned()).collect(),
+        },
+        (RootDisk::Overlay, None) | (RootDisk::Private, _) => Root::Private { disk: disk() },
+    }
+}
+
+fn guest_role(vm: &Vm, role: Role, process: ProcessSpec, image: &Image, size: Option<WindowSize>) -> GuestRole {
+    match role {
+        Role::Task { args } => GuestRole::Task(Process {
+            args,
+            env: env_map(&process),
+            user: process.user,
+            working_dir: process.working_dir,
+            tty: vm.spec.tty,
+            stdin: vm.spec.stdin,
+            size,
+            stop_signal: stop_signal(&image.status.config.stop_signal),
+        }),
+        Role::Machine { init } => GuestRole::Machine { args: init, env: env_map(&process) },
+    }
+}
+
+/// The environment as the agent takes it.
+pub(crate) fn env_map(process: &ProcessSpec) -> BTreeMap<String, String> {
+    process.env.iter().map(|var| (var.name.clone(), var.value.clone())).collect()
+}
+
+/// The number of a `STOPSIGNAL` (`SIGQUIT`, `QUIT` or `3`); `None` where it is absent or unknown.
+fn stop_signal(text: &str) -> Option<u8> {
+    if let Ok(number) = text.parse::<u8>() {
+        return (1..=64).contains(&number).then_some(number);
+    }
+    let name = text.trim_start_matches("SIG");
+    let known = [
+        ("HUP", 1),
+        ("INT", 2),
+        ("QUIT", 3),
+        ("KILL", 9),
+        ("USR1", 10),
+        ("USR2", 12),
+        ("TERM", 15),
+        ("WINCH", 28),
+        ("PWR", 30),
+    ];
+    if let Some((_, number)) = known.iter().find(|(known, _)| *known == name) {
+        return Some(*number);
+    }
+    let realtime = name.strip_prefix("RTMIN+").and_then(|offset| offset.parse::<u8>().ok());
+    realtime.filter(|offset| *offset <= 30).map(|offset| 34 + offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stop_signals_are_names_or_numbers() {
+        for (text, expected) in [
+            ("", None),
+            ("SIGTERM", Some(15)),
+            ("QUIT", Some(3)),
+            ("28", Some(28)),
+            ("0", None),
+            ("65", None),
+            ("SIGRTMIN+3", Some(37)),
+            ("SIGRTMIN+99", None),
+            ("nonsense", None),
+        ] {
+            assert_eq!(stop_signal(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn drives_are_found_as_the_vmm_shows_them() {
+        let drive = |id: &str| LaunchDrive { id: id.to_owned(), path: PathBuf::new(), is_read_only: true };
+        let drives = [drive("base"), drive("disk"), drive("modules")];
+        assert_eq!(locate("disk", &drives, &DriveLocator::Serial), Some(Disk::Serial("disk".into())));
+        assert_eq!(locate("disk", &drives, &DriveLocator::Index), Some(Disk::Index(1)));
+        assert_eq!(locate("other", &drives, &DriveLocator::Index), None);
+        assert!(matches!(
+            root_of(RootDisk::Overlay, &drives, &DriveLocator::Index),
+            Root::Overlay { base: Disk::Index(0), .. }
+        ));
+        assert!(matches!(
+            root_of(RootDisk::Private, &drives[1..], &DriveLocator::Index),
+            Root::Private { disk: Disk::Index(0) }
+        ));
+    }
+}

@@ -1,0 +1,31 @@
+//! Joins the two mechanisms that must not know each other: layers of the content store, read by the disk writer.
+
+use ignite_disk::LayerSource;
+use ignite_oci::{ContentStore, Layer, StoredImage};
+use std::io::{self, Read};
+
+/// A stored layer as the disk writer wants it.
+pub(crate) struct StoredLayer<'a> {
+    store: &'a ContentStore,
+    layer: &'a Layer,
+}
+
+impl LayerSource for StoredLayer<'_> {
+    fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+        Ok(Box::new(self.store.open_layer(self.layer).map_err(io::Error::other)?))
+    }
+
+    fn name(&self) -> String {
+        self.layer.digest.clone()
+    }
+}
+
+/// The layers of an image, lowest first.
+pub(crate) fn layers_of<'a>(store: &'a ContentStore, image: &'a StoredImage) -> Vec<StoredLayer<'a>> {
+    image.layers.iter().map(|layer| StoredLayer { store, layer }).collect()
+}
+
+/// The same, as the disk writer takes them.
+pub(crate) fn as_sources<'a>(layers: &'a [StoredLayer<'a>]) -> Vec<&'a dyn LayerSource> {
+    layers.iter().map(|layer| layer as &dyn LayerSource).collect()
+}

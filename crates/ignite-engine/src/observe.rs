@@ -1,0 +1,131 @@
+//! What is, after every kind of death; what a crash left is healed, once, by whoever looks first.
+
+use crate::engine::{Engine, title};
+use crate::error::EngineError;
+use ignite_api::{Phase, Uid, Vm};
+use ignite_store::{FileLock, StoreError, atomic, lock};
+use std::time::Duration;
+
+/// Time a VMM whose supervisor has died takes at most to die with it.
+const VMM_DEADLINE: Duration = Duration::from_secs(10);
+
+/// All VMs as they are.
+#[derive(Debug, Clone, Default)]
+pub struct Listing {
+    /// Sorted by uid.
+    pub vms: Vec<Vm>,
+    /// What could not be read or healed, one line each.
+    pub warnings: Vec<String>,
+}
+
+impl Engine {
+    /// All VMs as they are.
+    pub async fn list(&self) -> Result<Listing, EngineError> {
+        let mut listing = Listing::default();
+        // Debris of other users' VMs in a shared directory is not ours to remove; reading goes on.
+        if let Err(error) = self.blocking(|engine| engine.sweep()).await {
+            listing.warnings.push(error.to_string());
+        }
+        for vm in self.vms.list()? {
+            let vm = match vm {
+                Ok(vm) => vm,
+                Err(error) => {
+                    listing.warnings.push(error.to_string());
+                    continue;
+                }
+            };
+            match self.observed(vm).await {
+                Ok(vm) => listing.vms.extend(vm),
+                Err((vm, error)) => {
+                    listing.warnings.push(format!("{}: {error}", title(&vm)));
+                    listing.vms.push(*vm);
+                }
+            }
+        }
+        Ok(listing)
+    }
+
+    /// One VM as it is.
+    pub async fn inspect(&self, uid: &Uid) -> Result<Vm, EngineError> {
+        self.heal(uid).await?;
+        Ok(self.vms.read(uid)?)
+    }
+
+    /// The VM as it is; `None` when healing removed it.
+    async fn observed(&self, vm: Vm) -> Result<Option<Vm>, (Box<Vm>, EngineError)> {
+        let Some(uid) = vm.metadata.uid.clone().filter(|_| vm.status.phase.is_live()) else { return Ok(Some(vm)) };
+        match lock::is_held(&self.paths.vm_liveness(&uid)) {
+            Ok(true) => return Ok(Some(vm)),
+            Ok(false) => {}
+            Err(error) => return Err((Box::new(vm), error.into())),
+        }
+        match self.heal(&uid).await.and_then(|()| Ok(self.vms.read(&uid)?)) {
+            Ok(healed) => Ok(Some(healed)),
+            Err(EngineError::Store(StoreError::Missing { .. })) => Ok(None),
+            Err(error) => Err((Box::new(vm), error)),
+        }
+    }
+
+    /// Makes a VM's status true: a live phase without a supervisor means that the supervisor was killed. Its network is
+    /// detached, its VMM awaited, its run directory removed.
+    pub(crate) async fn heal(&self, uid: &Uid) -> Result<(), EngineError> {
+        let vm = self.vms.read(uid)?;
+        if !vm.status.phase.is_live() || lock::is_held(&self.paths.vm_liveness(uid))? {
+            return Ok(());
+        }
+        let engine = self.clone();
+        let locked = uid.clone();
+        // The lock is held across the healing, so two commands that look at once do it once.
+        let object = self.blocking(move |engine| Ok(engine.vms.lock(&locked)?)).await?;
+        let Some(_liveness) = FileLock::try_take(&self.paths.vm_liveness(uid))? else { return Ok(()) };
+        let mut vm = self.vms.read(uid)?;
+        if !vm.status.phase.is_live() {
+            return Ok(());
+        }
+        tracing::info!("{} lost its supervisor", title(&vm));
+        engine.undo_run(&vm, uid).await?;
+        if vm.spec.auto_remove {
+            drop(object);
+            return Ok(self.vms.remove(uid)?);
+        }
+        vm.status.running = false;
+        vm.status.phase = Phase::Failed;
+        vm.status.reason = Some("its supervisor was killed".to_owned());
+        vm.status.exit_code = Some(ignite_supervisor::ending::BROKEN_EXIT_CODE);
+        vm.status.finish_time = Some(jiff::Timestamp::now());
+        vm.status.runtime = None;
+        vm.status.network = None;
+        vm.status.accelerator = None;
+        vm.status.isolation.clear();
+        Ok(self.vms.write(&vm)?)
+    }
+
+    /// Undoes on the host what a dead supervisor had done.
+    async fn undo_run(&self, vm: &Vm, uid: &Uid) -> Result<(), EngineError> {
+        let run_dir = self.paths.run_vm(uid);
+        ignite_supervisor::vmm_record::await_end(&run_dir, VMM_DEADLINE)
+            .await
+            .map_err(EngineError::file("wait for the VMM of", &run_dir))?;
+        let request = self.attach_request(vm, uid);
+        for name in ignite_network::plugins::names() {
+            if let Ok(plugin) = ignite_network::plugins::find(name) {
+                for error in plugin.detach(&request).await {
+                    tracing::warn!("{}: network {name}: {error}", title(vm));
+                }
+            }
+        }
+        Ok(atomic::remove_tree(&run_dir)?)
+    }
+
+    /// Removes debris: what interrupted makers and removers left, and run directories of VMs that are gone.
+    fn sweep(&self) -> Result<(), EngineError> {
+        self.vms.sweep()?;
+        for entry in std::fs::read_dir(self.paths.run_vms()).into_iter().flatten().flatten() {
+            let Some(uid) = entry.file_name().to_str().and_then(|name| Uid::parse(name).ok()) else { continue };
+            if let Err(StoreError::Missing { .. }) = self.vms.read(&uid) {
+                atomic::remove_tree(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}

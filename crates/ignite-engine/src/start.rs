@@ -1,0 +1,231 @@
+//! `start`: hands a VM to a supervisor of its own and waits until the guest runs.
+
+use crate::engine::{Engine, title};
+use crate::error::EngineError;
+use crate::launch::Decided;
+use crate::progress::{Progress, ProgressEvent};
+use crate::session::{AttachOptions, Session};
+use command_fds::{CommandFdExt, FdMapping};
+use ignite_api::lifecycle::{self, Denial, Event};
+use ignite_api::{Phase, Uid, Vm};
+use ignite_network::AttachRequest;
+use ignite_store::{FileLock, atomic};
+use ignite_supervisor::ReadyEvent;
+use ignite_vmm::{Accelerator, Driver};
+use std::fs::OpenOptions;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::net::unix::pipe;
+
+/// Descriptors on which the supervisor finds its lock and its ready pipe.
+const LOCK_FD: i32 = 3;
+const READY_FD: i32 = 4;
+
+/// How a VM is started.
+#[derive(Debug, Clone)]
+pub enum StartMode {
+    /// Return when it runs.
+    Background,
+    /// Return a session that is attached from its first byte.
+    Foreground(AttachOptions),
+}
+
+/// A started VM.
+pub struct Started {
+    /// The VM as it runs.
+    pub vm: Vm,
+    /// In the foreground: its streams.
+    pub session: Option<Session>,
+    /// Lines for the user, such as the warning that there is no KVM.
+    pub notes: Vec<String>,
+}
+
+impl Engine {
+    /// Starts a VM. On an error nothing runs, and the VM is as it was or `Failed` with the reason.
+    pub async fn start(&self, uid: &Uid, mode: StartMode, progress: Arc<dyn Progress>) -> Result<Started, EngineError> {
+        self.heal(uid).await?;
+        let (vm, notes, ready) = {
+            let (uid, mode) = (uid.clone(), mode.clone());
+            self.blocking(move |engine| engine.launch(&uid, &mode)).await?
+        };
+        progress.event(ProgressEvent::Phase("boot"));
+        let receiver = pipe::Receiver::from_owned_fd(ready).map_err(|source| self.control_error(&vm, source))?;
+        let mut events = BufReader::new(receiver).lines();
+        let mut session = None;
+        loop {
+            match next_event(&mut events).await {
+                Some(ReadyEvent::Listening) => {
+                    if let StartMode::Foreground(options) = &mode {
+                        session = Some(self.attach_now(&vm, uid, options.stdin).await?);
+                    }
+                }
+                Some(ReadyEvent::Running) => {
+                    progress.event(ProgressEvent::PhaseDone("boot"));
+                    // A short task with `--rm` may be over, and gone, already.
+                    let vm = self.vms.read(uid).unwrap_or(vm);
+                    return Ok(Started { vm, session, notes });
+                }
+                Some(ReadyEvent::Failed { message, hint, exit_code }) => {
+                    return Err(EngineError::StartFailed { name: title(&vm), message, hint, exit_code });
+                }
+                None => return Err(self.supervisor_vanished(&vm, uid).await),
+            }
+        }
+    }
+
+    /// Decides everything, then starts the supervisor; the returned pipe tells what becomes of it.
+    fn launch(&self, uid: &Uid, mode: &StartMode) -> Result<(Vm, Vec<String>, OwnedFd), EngineError> {
+        let _lock = self.vms.lock(uid)?;
+        let mut vm = self.vms.read(uid)?;
+        let denied = |denial| EngineError::Denied { verb: "start", name: title(&vm), denial };
+        let phase = lifecycle::next(vm.status.phase, Event::Start).map_err(denied)?;
+        let liveness = FileLock::try_take(&self.paths.vm_liveness(uid))?.ok_or_else(|| denied(Denial::BeingStopped))?;
+
+        let driver = self.driver_for(&vm)?;
+        let capabilities = driver.capabilities()?;
+        let mut notes = Vec::new();
+        if capabilities.accelerator == Accelerator::Tcg
+            && let Some(note) = &capabilities.accelerator_note
+        {
+            notes.push(note.clone());
+        }
+        let network = self.network_for(&vm, uid)?;
+        let kernel_uid =
+            vm.status.kernel.as_ref().and_then(|kernel| kernel.uid.clone()).ok_or(EngineError::NoKernel)?;
+        let kernel_dir = self.kernel_dir(&kernel_uid);
+        let modules = kernel_dir.join("modules.ext4");
+        let decided = Decided {
+            driver: driver.name().to_owned(),
+            locator: capabilities.drive_locator,
+            network,
+            kernel: kernel_dir.join("vmlinux"),
+            initramfs: self.ensure_initramfs(&kernel_uid)?,
+            modules: modules.exists().then_some(modules),
+            is_foreground: matches!(mode, StartMode::Foreground(_)),
+            size: match mode {
+                StartMode::Foreground(options) => options.size,
+                StartMode::Background => None,
+            },
+        };
+        let launch = self.launch_of(&vm, uid, decided)?;
+
+        let run_dir = self.paths.run_vm(uid);
+        atomic::ensure_dir(&self.paths.run_vms(), 0o711)?;
+        atomic::remove_tree(&run_dir)?;
+        atomic::ensure_dir(&run_dir, 0o700)?;
+        let file = self.paths.launch_file(uid);
+        atomic::write(&file, &serde_json::to_vec(&launch).unwrap_or_default())?;
+        vm.status.phase = phase;
+        vm.status.reason = None;
+        vm.status.exit_code = None;
+        vm.status.vmm = Some(driver.name().to_owned());
+        vm.status.starts += 1;
+        self.vms.write(&vm)?;
+        match self.spawn_supervisor(uid, liveness) {
+            Ok((pid, ready)) => {
+                vm.status.runtime =
+                    Some(ignite_api::vm::RuntimeStatus { id: pid.to_string(), name: "ignite-spawn".to_owned() });
+                Ok((vm, notes, ready))
+            }
+            Err(error) => {
+                vm.status.phase = Phase::Failed;
+                vm.status.reason = Some(error.to_string());
+                self.vms.write(&vm)?;
+                atomic::remove_tree(&run_dir)?;
+                Err(error)
+            }
+        }
+    }
+
+    fn driver_for(&self, vm: &Vm) -> Result<Arc<dyn Driver>, EngineError> {
+        match vm.status.vmm.as_ref().or(vm.spec.vmm.as_ref()).map(String::as_str) {
+            None | Some("auto") => Ok(ignite_vmm::drivers::auto()?),
+            Some(name) => ignite_vmm::drivers::find(name).ok_or_else(|| {
+                EngineError::Vmm(ignite_vmm::VmmError::Unsupported {
+                    what: format!("unknown VMM {name:?}"),
+                    hint: format!("use one of: {}", ignite_vmm::drivers::names().join(", ")),
+                })
+            }),
+        }
+    }
+
+    fn network_for(&self, vm: &Vm, uid: &Uid) -> Result<String, EngineError> {
+        let failed = |source| EngineError::Network { name: title(vm), source };
+        let mode = match vm.spec.network.mode.as_deref() {
+            None | Some("auto") => ignite_network::plugins::auto_mode().to_owned(),
+            Some(mode) => mode.to_owned(),
+        };
+        let plugin = ignite_network::plugins::find(&mode).map_err(failed)?;
+        plugin.check(&self.attach_request(vm, uid)).map_err(failed)?;
+        Ok(mode)
+    }
+
+    /// How this VM is, or was, connected.
+    pub(crate) fn attach_request(&self, vm: &Vm, uid: &Uid) -> AttachRequest {
+        AttachRequest {
+            vm_uid: uid.to_string(),
+            hostname: title(vm),
+            ports: vm.spec.network.ports.clone(),
+            run_dir: self.paths.run_vm(uid),
+        }
+    }
+
+    /// Starts `ignite-spawn` with the liveness lock; from here on the lock is the supervisor's alone.
+    fn spawn_supervisor(&self, uid: &Uid, liveness: FileLock) -> Result<(u32, OwnedFd), EngineError> {
+        let program = &self.settings.spawn_program;
+        let failed = |source| EngineError::Spawn { program: program.clone(), source };
+        let log = self.paths.vm_supervisor_log(uid);
+        let log = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&log)
+            .map_err(EngineError::file("open", log))?;
+        let (receiver, sender) =
+            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
+        let lock = liveness.file().try_clone().map_err(failed)?;
+        let mut command = Command::new(program);
+        command
+            .arg(self.paths.launch_file(uid))
+            .args([LOCK_FD.to_string(), READY_FD.to_string()])
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        command
+            .fd_mappings(vec![
+                FdMapping { parent_fd: lock.into(), child_fd: LOCK_FD },
+                FdMapping { parent_fd: sender, child_fd: READY_FD },
+            ])
+            .map_err(|error| failed(std::io::Error::other(error)))?;
+        let mut child = command.spawn().map_err(failed)?;
+        let pid = child.id();
+        // Reaped when it ends while this process lives; otherwise init does it.
+        std::thread::spawn(move || child.wait());
+        Ok((pid, receiver))
+    }
+
+    /// The supervisor ended without a word: it was killed, or could not even start.
+    async fn supervisor_vanished(&self, vm: &Vm, uid: &Uid) -> EngineError {
+        let log = std::fs::read_to_string(self.paths.vm_supervisor_log(uid)).unwrap_or_default();
+        let last: String = log.lines().last().unwrap_or("it left no log").chars().take(500).collect();
+        if let Err(error) = self.heal(uid).await {
+            return error;
+        }
+        EngineError::StartFailed {
+            name: title(vm),
+            message: format!("its supervisor ended: {last}"),
+            hint: Some("see what the host can do: ignite doctor".to_owned()),
+            exit_code: 125,
+        }
+    }
+}
+
+async fn next_event(events: &mut Lines<BufReader<pipe::Receiver>>) -> Option<ReadyEvent> {
+    let line = events.next_line().await.ok()??;
+    serde_json::from_str(&line).ok()
+}
