@@ -5,7 +5,9 @@ mod error;
 mod ext4;
 mod initramfs;
 mod kernel;
+mod layers;
 mod source;
+mod tar;
 mod tree;
 mod writable;
 

@@ -271,10 +271,6 @@ impl Tree {
         (inode.mtime, inode.mtime_nsec) = (meta.mtime, meta.mtime_nsec);
     }
 
-    pub fn set_mode(&mut self, id: InodeId, mode: u16) {
-        self.inodes[id as usize].mode = mode;
-    }
-
     /// Replaces all extended attributes of an inode.
     pub fn set_xattrs(&mut self, id: InodeId, attributes: Vec<Xattr>) -> Result<(), TreeError> {
         let set = if attributes.is_empty() {

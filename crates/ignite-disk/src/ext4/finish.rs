@@ -268,7 +268,7 @@ fn content(output: &Output<'_>, tree: &Tree, id: InodeId, place: Option<Place>) 
         xattr_block: place.xattr_block,
         xattr_area: xattrs::plan(tree.xattrs(id)).map(|plan| plan.area).unwrap_or_default(),
     };
-    let mut map = |extents: Vec<Extent>, size: u64| {
+    let map = |extents: Vec<Extent>, size: u64| {
         let mapped = match place.tree {
             Some(tree) => *tree,
             None => extents::small_tree(&extents).unwrap_or(ExtentTree { root: [0; 60], blocks: 0 }),

@@ -48,14 +48,13 @@ impl ImageFile {
         Ok(ImageFile { file, dest: dest.into(), buffer: Vec::with_capacity(BUFFER), buffer_at: 0 })
     }
 
-    /// The name the file will have.
-    pub fn dest(&self) -> &Path {
-        &self.dest
-    }
-
     /// Writes `bytes` at `offset`. No block may be given content twice.
     pub fn write_at(&mut self, offset: u64, mut bytes: &[u8]) -> Result<(), DiskError> {
-        if offset != self.buffer_at + self.buffer.len() as u64 {
+        let gap = offset.wrapping_sub(self.buffer_at + self.buffer.len() as u64);
+        if gap < BLOCK && self.buffer.len() + gap as usize <= BUFFER {
+            // The rest of the block where the content before ended: small files go out many at a time.
+            self.buffer.resize(self.buffer.len() + gap as usize, 0);
+        } else {
             self.flush()?;
             self.buffer_at = offset;
         }

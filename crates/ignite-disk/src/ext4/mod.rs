@@ -17,4 +17,4 @@ mod xattrs;
 pub(crate) use finish::{FsOptions, finish};
 pub(crate) use geometry::{BLOCK, BlockCursor, Geometry, Run, blocks_for};
 pub(crate) use image_file::{ImageFile, Visibility};
-pub(crate) use xattrs::{XattrChoice, choose_xattrs};
+pub(crate) use xattrs::choose_xattrs;

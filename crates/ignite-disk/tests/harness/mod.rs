@@ -1,6 +1,10 @@
 //! What the tests of disks share: the programs that judge them.
 #![allow(dead_code, missing_docs, clippy::print_stderr)]
 
+pub mod layer;
+pub mod listing;
+pub mod oci;
+
 use std::path::Path;
 use std::process::{Command, Output};
 
