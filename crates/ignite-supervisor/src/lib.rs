@@ -27,5 +27,11 @@ pub mod task_log;
 pub mod vmm_record;
 
 pub use error::SupervisorError;
+pub use ignite_store::FileLock;
 pub use launch::{Launch, ReadyEvent};
 pub use supervise::supervise;
+
+/// The driver that a launch names, from the table.
+pub fn driver_of(launch: &Launch) -> Option<std::sync::Arc<dyn ignite_vmm::Driver>> {
+    ignite_vmm::drivers::find(&launch.driver)
+}

@@ -4,9 +4,8 @@
 //! on `READY_FD` the starter waits for the outcome. Logs go to stderr, which is the VM's `supervisor.log`.
 
 use anyhow::{Context, Result, bail};
-use ignite_store::FileLock;
 use ignite_supervisor::supervise::ReadyPipe;
-use ignite_supervisor::{Launch, supervise};
+use ignite_supervisor::{FileLock, Launch, driver_of, supervise};
 use std::fs::File;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::process::ExitCode;
@@ -35,7 +34,7 @@ fn run() -> Result<u8> {
     let launch: Launch = serde_json::from_slice(&bytes).with_context(|| format!("decode {launch_file}"))?;
     // One thread: the kernel kills the VMM when the thread that started it ends, so that thread must be the process.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-    let driver = ignite_vmm::drivers::find(&launch.driver).with_context(|| format!("unknown VMM {:?}", launch.driver))?;
+    let driver = driver_of(&launch).with_context(|| format!("unknown VMM {:?}", launch.driver))?;
     let ending = runtime.block_on(async {
         let ready = tokio::net::unix::pipe::Sender::from_owned_fd(ready).context("adopt the ready pipe")?;
         Ok::<_, anyhow::Error>(supervise(launch, driver, ReadyPipe::new(Some(ready))).await)
