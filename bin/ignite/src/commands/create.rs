@@ -1,0 +1,52 @@
+//! `ignite create`: a VM that is not started.
+
+use crate::commands::print_line;
+use crate::commands::vm_flags::{Surroundings, VmFlags};
+use crate::context::{Context, to_engine};
+use crate::render::progress::ProgressBars;
+use crate::signals::interruptible;
+use ignite_api::{Uid, Vm};
+use ignite_engine::CreateRequest;
+use std::sync::Arc;
+
+/// Flags of `create`.
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "ignite create [OPTIONS] IMAGE [COMMAND] [ARG]...")]
+pub struct Args {
+    /// The VM.
+    #[command(flatten)]
+    pub vm: VmFlags,
+}
+
+/// Prints the new VM's id.
+pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
+    let progress = context.progress();
+    let vm = interruptible_create(&args.vm, context, &progress).await?;
+    progress.finish();
+    print_line(uid_of(&vm)?)?;
+    Ok(0)
+}
+
+/// Creates the VM that the flags describe; dropped and undone when we are asked to end.
+pub async fn interruptible_create(
+    flags: &VmFlags,
+    context: &Context,
+    progress: &Arc<ProgressBars>,
+) -> anyhow::Result<Vm> {
+    let working_dir = std::env::current_dir()?;
+    let env = |name: &str| std::env::var(name).ok();
+    let around = Surroundings { env: &env, working_dir: &working_dir };
+    let mut vm = flags.to_vm(&context.settings.vm_defaults, &around)?;
+    if vm.status.id_prefix.is_none() {
+        vm.status.id_prefix.clone_from(&context.settings.id_prefix);
+    }
+    let is_stdin = vm.spec.image.oci.as_ref().is_some_and(|source| source.is_stdin());
+    let stdin: Option<Box<dyn std::io::Read + Send>> = if is_stdin { Some(Box::new(std::io::stdin())) } else { None };
+    let request = CreateRequest { vm, pull: flags.pull.into(), stdin };
+    interruptible(context.engine()?.create(request, to_engine(progress))).await
+}
+
+/// The uid of a VM that the engine has handed out.
+pub fn uid_of(vm: &Vm) -> anyhow::Result<&Uid> {
+    vm.metadata.uid.as_ref().ok_or_else(|| anyhow::anyhow!("the engine returned a VM without uid"))
+}

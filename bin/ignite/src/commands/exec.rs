@@ -1,0 +1,84 @@
+//! `ignite exec`: a command in a running VM.
+
+use crate::commands::run::{check_tty, exit_code};
+use crate::context::Context;
+use crate::env_file::{parse_env_flag, read_env_file};
+use crate::report::UsageError;
+use crate::session::{Ending, Relay, SignalPath};
+use crate::signals::interruptible;
+use crate::terminal;
+use ignite_agent_protocol::message::Process;
+use std::path::PathBuf;
+
+/// Flags of `exec`.
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "ignite exec [OPTIONS] VM COMMAND [ARG]...")]
+pub struct Args {
+    /// Send standard input
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Set an environment variable; NAME alone takes the value it has here
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
+    /// User of the command: NAME|UID[:GROUP|GID]
+    #[arg(short, long)]
+    pub user: Option<String>,
+    /// Working directory of the command
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// Name or id, and the command; everything after the VM belongs to it
+    #[arg(value_name = "VM", required = true, trailing_var_arg = true)]
+    pub vm_and_command: Vec<String>,
+}
+
+/// Answers the command's exit code.
+pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
+    check_tty(args.interactive, args.tty)?;
+    let (query, process) = args.split()?;
+    let engine = context.engine()?;
+    let uid = engine.find_vm(query)?;
+    let session = interruptible(engine.exec(&uid, process)).await?;
+    let relay = Relay { stdin: args.interactive, tty: args.tty, detach_keys: None, signals: SignalPath::Session };
+    match relay.run(session).await? {
+        Ending::Exited(exit) => Ok(exit_code(&exit)),
+        Ending::Detached => Ok(0),
+        Ending::Abandoned(interrupted) => Err(interrupted.into()),
+    }
+}
+
+impl Args {
+    fn split(&self) -> anyhow::Result<(&str, Process)> {
+        let (query, command) = self.vm_and_command.split_first().unwrap_or((const { &String::new() }, &[]));
+        // Weave Ignite wanted `--` before a command with flags.
+        let command = command.strip_prefix(&["--".to_owned()]).unwrap_or(command);
+        if command.is_empty() {
+            return Err(UsageError("a command is expected after the VM".into()).into());
+        }
+        let host = |name: &str| std::env::var(name).ok();
+        let mut env = std::collections::BTreeMap::new();
+        for path in &self.env_file {
+            env.extend(read_env_file(path, &host)?.into_iter().map(|variable| (variable.name, variable.value)));
+        }
+        for text in &self.env {
+            let variable = parse_env_flag(text, &host).map_err(|error| UsageError(error.to_string()))?;
+            env.extend(variable.map(|variable| (variable.name, variable.value)));
+        }
+        let process = Process {
+            args: command.to_vec(),
+            env,
+            user: self.user.clone().unwrap_or_default(),
+            working_dir: self.workdir.clone().unwrap_or_default(),
+            tty: self.tty,
+            stdin: self.interactive,
+            size: self.tty.then(terminal::size).flatten(),
+            stop_signal: None,
+        };
+        Ok((query, process))
+    }
+}

@@ -1,0 +1,42 @@
+//! `ignite image import`.
+
+use crate::commands::print_line;
+use crate::commands::vm_flags::PullFlag;
+use crate::context::{Context, to_engine};
+use crate::report;
+use crate::signals::interruptible;
+use ignite_api::ImageSource;
+use ignite_engine::ImportImage;
+
+/// Flags of `image import`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Name it gets here [default: by its source]
+    #[arg(short, long)]
+    pub name: Option<String>,
+    /// When to fetch it
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "always")]
+    pub pull: PullFlag,
+    /// Where it comes from: a reference in a registry, docker-daemon:REF, containerd:REF, oci:PATH[:TAG],
+    /// oci-archive:PATH[:TAG], docker-archive:PATH[:REF], or - for an archive on standard input
+    pub source: ImageSource,
+}
+
+/// Prints the image's id.
+pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
+    let source = args.source.resolve_path(&std::env::current_dir()?);
+    let stdin: Option<Box<dyn std::io::Read + Send>> =
+        if source.is_stdin() { Some(Box::new(std::io::stdin())) } else { None };
+    let request = ImportImage { source, pull: args.pull.into(), name: args.name, stdin };
+    let progress = context.progress();
+    let image = interruptible(context.engine()?.import_image(request, to_engine(&progress))).await?;
+    progress.finish();
+    if !context.is_quiet() {
+        let size = image.status.oci_source.map(|source| format!(" ({})", source.size.human())).unwrap_or_default();
+        report::note(&format!("Imported image {}{size}", image.metadata.name));
+    }
+    if let Some(uid) = &image.metadata.uid {
+        print_line(uid)?;
+    }
+    Ok(0)
+}

@@ -1,0 +1,38 @@
+//! One file per command: parse, one verb of the engine, render.
+
+pub mod attach;
+pub mod completion;
+pub mod create;
+pub mod doctor;
+pub mod exec;
+pub mod image;
+pub mod inspect;
+pub mod kernel;
+pub mod kill;
+pub mod logs;
+pub mod ps;
+pub mod restart;
+pub mod rm;
+pub mod run;
+pub mod start;
+pub mod stop;
+pub mod version;
+pub mod vm;
+pub mod wait;
+
+mod many;
+mod vm_flags;
+
+use std::io::Write;
+
+/// Writes data to standard output.
+fn print(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Writes one line of data to standard output.
+fn print_line(text: impl std::fmt::Display) -> std::io::Result<()> {
+    print(&format!("{text}\n"))
+}

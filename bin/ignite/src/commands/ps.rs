@@ -1,0 +1,62 @@
+//! `ignite ps`: the VMs there are.
+
+use crate::commands::{print, print_line};
+use crate::context::Context;
+use crate::render::document::{self, Format};
+use crate::render::vm_table;
+use crate::report;
+use crate::signals::interruptible;
+use ignite_api::Vm;
+use jiff::Timestamp;
+
+/// Flags of `ps`.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[group(skip)]
+pub struct Args {
+    /// Show all VMs, not only those that run
+    #[arg(short, long)]
+    pub all: bool,
+    /// How they are shown
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Output,
+}
+
+/// `--output`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// A table
+    #[default]
+    Table,
+    /// A table with more columns
+    Wide,
+    /// A JSON array of the objects
+    Json,
+    /// A YAML list of the objects
+    Yaml,
+}
+
+/// Prints the table, the objects, or the ids.
+pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
+    let listing = interruptible(context.engine()?.list()).await?;
+    listing.warnings.iter().for_each(|warning| report::warning(warning));
+    let mut vms = listing.vms;
+    vms.retain(|vm| args.all || vm.status.phase.is_live());
+    if context.is_quiet() {
+        return print_ids(&vms);
+    }
+    let now = Timestamp::now();
+    print(&match args.output {
+        Output::Table => vm_table::render(&vms, now),
+        Output::Wide => vm_table::render_wide(&vms, now),
+        Output::Json => document::render(&vms, Format::Json)?,
+        Output::Yaml => document::render(&vms, Format::Yaml)?,
+    })?;
+    Ok(0)
+}
+
+fn print_ids(vms: &[Vm]) -> anyhow::Result<u8> {
+    for uid in vms.iter().filter_map(|vm| vm.metadata.uid.as_ref()) {
+        print_line(uid)?;
+    }
+    Ok(0)
+}

@@ -1,0 +1,280 @@
+//! Flags that describe a new VM, and the VM they describe.
+
+use crate::env_file::{HostEnv, parse_env_flag, read_env_file};
+use crate::report::UsageError;
+use anyhow::Context as _;
+use ignite_api::codec::decode_vm_over;
+use ignite_api::vm::{InitMode, OciSource, RootDisk};
+use ignite_api::{API_VERSION, ImageSource, ObjectMeta, PortMapping, Size, Vm, VmSpec, VmStatus};
+use ignite_engine::PullPolicy;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Longest manifest, in bytes.
+const MAX_MANIFEST_BYTES: u64 = 4 << 20;
+
+/// Flags of `run` and `create`.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct VmFlags {
+    /// Keep standard input open
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Remove the VM and its disk when it ends
+    #[arg(long)]
+    pub rm: bool,
+    /// Name of the VM [default: a random one]
+    #[arg(short, long)]
+    pub name: Option<String>,
+    /// Set an environment variable; NAME alone takes the value it has here
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
+    /// Working directory of the command
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// User of the command: NAME|UID[:GROUP|GID]
+    #[arg(short, long)]
+    pub user: Option<String>,
+    /// Replace the ENTRYPOINT of the image; empty: none
+    #[arg(long, value_name = "PROGRAM")]
+    pub entrypoint: Option<String>,
+    /// Host name in the VM [default: its name]
+    #[arg(long, value_name = "NAME")]
+    pub hostname: Option<String>,
+    /// Virtual CPUs, 1 to 32 [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=32))]
+    pub cpus: Option<u32>,
+    /// Memory [default: 512MB]
+    #[arg(short, long, value_name = "SIZE")]
+    pub memory: Option<Size>,
+    /// Size of the writable disk [default: 4GB]
+    #[arg(short, long, value_name = "SIZE")]
+    pub size: Option<Size>,
+    /// Shared base with a writable layer (overlay), or a disk of its own (private) [default: overlay]
+    #[arg(long, value_name = "KIND", value_enum)]
+    pub root_disk: Option<RootDiskFlag>,
+    /// Kernel: name or id of an imported one, or a reference of a kernel image [default: the default kernel]
+    #[arg(short, long, alias = "kernel-image", value_name = "KERNEL")]
+    pub kernel: Option<String>,
+    /// Replace the optional kernel arguments; what boot needs is always added
+    #[arg(long, value_name = "ARGS", allow_hyphen_values = true)]
+    pub kernel_args: Option<String>,
+    /// Who is PID 1: the init of the image, or none: a command runs as a task [default: auto]
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub init: Option<InitFlag>,
+    /// Networking: user, none, or what this host offers [default: auto]
+    #[arg(long, value_name = "MODE")]
+    pub network: Option<String>,
+    /// Publish ports: [IP:]HOST_PORT:VM_PORT[/tcp|udp], ranges allowed
+    #[arg(short, long, alias = "publish", value_name = "SPEC", value_delimiter = ',')]
+    pub ports: Vec<String>,
+    /// Label the VM
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub label: Vec<String>,
+    /// Seconds `stop` waits before it kills [default: 10]
+    #[arg(long, value_name = "SECONDS")]
+    pub stop_timeout: Option<u32>,
+    /// VMM: auto, firecracker or qemu [default: auto]
+    #[arg(long, value_name = "VMM")]
+    pub vmm: Option<String>,
+    /// When to pull the image
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
+    pub pull: PullFlag,
+    /// Manifest of the VM (YAML or JSON), below the flags
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Image, and what to run instead of its CMD
+    ///
+    /// The image is a reference in a registry, or docker-daemon:REF, containerd:REF, oci:PATH[:TAG],
+    /// oci-archive:PATH[:TAG], docker-archive:PATH[:REF], or - for an archive on standard input. Everything after it
+    /// belongs to the command.
+    #[arg(value_name = "IMAGE", trailing_var_arg = true, required_unless_present = "config")]
+    pub image_and_command: Vec<String>,
+}
+
+/// `--init`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum InitFlag {
+    /// The image's init if it has one and no command is given
+    Auto,
+    /// The image's init
+    Image,
+    /// None: a task
+    None,
+}
+
+/// `--root-disk`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum RootDiskFlag {
+    /// Shared read-only base and a private writable layer
+    Overlay,
+    /// A full disk of its own
+    Private,
+}
+
+/// `--pull`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum PullFlag {
+    /// When it is not here
+    #[default]
+    Missing,
+    /// Every time
+    Always,
+    /// Never
+    Never,
+}
+
+impl From<PullFlag> for PullPolicy {
+    fn from(flag: PullFlag) -> PullPolicy {
+        match flag {
+            PullFlag::Missing => PullPolicy::Missing,
+            PullFlag::Always => PullPolicy::Always,
+            PullFlag::Never => PullPolicy::Never,
+        }
+    }
+}
+
+/// What of the surroundings a VM's description depends on.
+pub struct Surroundings<'a> {
+    /// Environment, for `--env NAME`.
+    pub env: HostEnv<'a>,
+    /// Working directory, for relative paths.
+    pub working_dir: &'a Path,
+}
+
+impl VmFlags {
+    /// The VM: flags over the manifest over the configured defaults.
+    pub fn to_vm(&self, defaults: &VmSpec, around: &Surroundings<'_>) -> anyhow::Result<Vm> {
+        let mut vm = match &self.config {
+            Some(path) => read_manifest(path, defaults)?,
+            None => Vm {
+                api_version: API_VERSION.to_owned(),
+                kind: "VM".to_owned(),
+                metadata: ObjectMeta::default(),
+                spec: defaults.clone(),
+                status: VmStatus::default(),
+            },
+        };
+        if let Some(name) = &self.name {
+            vm.metadata.name.clone_from(name);
+        }
+        for label in &self.label {
+            let (name, value) = parse_label(label)?;
+            vm.metadata.labels.insert(name, value);
+        }
+        self.set_image_and_command(&mut vm.spec, around)?;
+        self.set_process(&mut vm.spec, around)?;
+        self.set_machine(&mut vm.spec)?;
+        Ok(vm)
+    }
+
+    fn set_image_and_command(&self, spec: &mut VmSpec, around: &Surroundings<'_>) -> anyhow::Result<()> {
+        let Some((image, command)) = self.image_and_command.split_first() else {
+            return match spec.image.oci {
+                Some(_) => Ok(()),
+                None => Err(UsageError("neither the manifest nor the command line names an image".into()).into()),
+            };
+        };
+        let source: ImageSource = image.parse().map_err(|error| UsageError(format!("{error}")))?;
+        spec.image = OciSource { oci: Some(source.resolve_path(around.working_dir)) };
+        if !command.is_empty() {
+            spec.args = Some(command.to_vec());
+        }
+        Ok(())
+    }
+
+    fn set_process(&self, spec: &mut VmSpec, around: &Surroundings<'_>) -> anyhow::Result<()> {
+        if let Some(program) = &self.entrypoint {
+            spec.command = Some(vec![program.clone()]);
+        }
+        // Files first: a flag overrides a file, wherever it stands.
+        for path in &self.env_file {
+            spec.env.extend(read_env_file(&around.working_dir.join(path), around.env)?);
+        }
+        for text in &self.env {
+            let variable = parse_env_flag(text, around.env).map_err(|error| UsageError(error.to_string()))?;
+            spec.env.extend(variable);
+        }
+        set(&mut spec.working_dir, &self.workdir);
+        set(&mut spec.user, &self.user);
+        set(&mut spec.hostname, &self.hostname);
+        spec.stdin |= self.interactive;
+        spec.tty |= self.tty;
+        spec.auto_remove |= self.rm;
+        if self.stop_timeout.is_some() {
+            spec.stop_timeout_seconds = self.stop_timeout;
+        }
+        match self.init {
+            Some(InitFlag::Auto) => spec.init = InitMode::Auto,
+            Some(InitFlag::Image) => spec.init = InitMode::Image,
+            Some(InitFlag::None) => spec.init = InitMode::None,
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn set_machine(&self, spec: &mut VmSpec) -> anyhow::Result<()> {
+        spec.cpus = self.cpus.unwrap_or(spec.cpus);
+        spec.memory = self.memory.unwrap_or(spec.memory);
+        spec.disk_size = self.size.unwrap_or(spec.disk_size);
+        match self.root_disk {
+            Some(RootDiskFlag::Overlay) => spec.root_disk = RootDisk::Overlay,
+            Some(RootDiskFlag::Private) => spec.root_disk = RootDisk::Private,
+            None => {}
+        }
+        set(&mut spec.kernel.oci, &self.kernel);
+        set(&mut spec.kernel.cmd_line, &self.kernel_args);
+        set_unless_auto(&mut spec.network.mode, &self.network);
+        set_unless_auto(&mut spec.vmm, &self.vmm);
+        if !self.ports.is_empty() {
+            spec.network.ports = parse_ports(&self.ports)?;
+        }
+        Ok(())
+    }
+}
+
+fn set(field: &mut Option<String>, flag: &Option<String>) {
+    if flag.is_some() {
+        field.clone_from(flag);
+    }
+}
+
+fn set_unless_auto(field: &mut Option<String>, flag: &Option<String>) {
+    if let Some(value) = flag {
+        *field = (value != "auto").then(|| value.clone());
+    }
+}
+
+fn parse_ports(specs: &[String]) -> Result<Vec<PortMapping>, UsageError> {
+    let mut ports = Vec::new();
+    for spec in specs {
+        ports.extend(ignite_api::ports::parse_ports(spec).map_err(|error| UsageError(error.to_string()))?);
+    }
+    ignite_api::ports::check_conflicts(&ports).map_err(|error| UsageError(error.to_string()))?;
+    Ok(ports)
+}
+
+fn parse_label(text: &str) -> Result<(String, String), UsageError> {
+    match text.split_once('=') {
+        Some(("", _)) => Err(UsageError(format!("invalid label {text:?}, name empty"))),
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => Err(UsageError(format!("invalid label value {text:?}: supported syntax: --label <key>=<value>"))),
+    }
+}
+
+fn read_manifest(path: &Path, defaults: &VmSpec) -> anyhow::Result<Vm> {
+    let shown = path.display();
+    let mut text = Vec::new();
+    let file = std::fs::File::open(path).with_context(|| format!("could not open manifest {shown}"))?;
+    file.take(MAX_MANIFEST_BYTES).read_to_end(&mut text).with_context(|| format!("could not read manifest {shown}"))?;
+    decode_vm_over(&text, defaults).with_context(|| format!("could not read manifest {shown}"))
+}
+
+#[cfg(test)]
+#[path = "vm_flags_tests.rs"]
+mod tests;

@@ -1,0 +1,45 @@
+//! What every command gets: the settings, the engine, and where its output goes.
+
+use crate::render::progress::ProgressBars;
+use crate::settings::Settings;
+use ignite_engine::{Engine, EngineError, Progress};
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+/// Settings and, once a command needs it, the engine.
+pub struct Context {
+    /// What flags, environment and configuration file say.
+    pub settings: Settings,
+    engine: OnceCell<Engine>,
+}
+
+impl Context {
+    /// A context that has not opened the engine yet.
+    pub fn new(settings: Settings) -> Context {
+        Context { settings, engine: OnceCell::new() }
+    }
+
+    /// The engine, opened at the first call.
+    pub fn engine(&self) -> Result<&Engine, EngineError> {
+        if let Some(engine) = self.engine.get() {
+            return Ok(engine);
+        }
+        let engine = Engine::open(self.settings.engine())?;
+        Ok(self.engine.get_or_init(|| engine))
+    }
+
+    /// True when only ids are wanted.
+    pub fn is_quiet(&self) -> bool {
+        self.settings.quiet
+    }
+
+    /// Bars on a terminal; elsewhere only what deserves a line.
+    pub fn progress(&self) -> Arc<ProgressBars> {
+        Arc::new(ProgressBars::new(self.is_quiet()))
+    }
+}
+
+/// The same progress as the engine wants it.
+pub fn to_engine(progress: &Arc<ProgressBars>) -> Arc<dyn Progress> {
+    progress.clone()
+}

@@ -1,0 +1,9 @@
+//! What people and scripts see.
+
+pub mod document;
+pub mod duration;
+pub mod progress;
+pub mod status;
+pub mod table;
+pub mod text;
+pub mod vm_table;

@@ -1,0 +1,65 @@
+//! The local terminal: its size, and raw mode that is left on every way out.
+
+use ignite_agent_protocol::message::WindowSize;
+use rustix::termios::{self, OptionalActions, Termios};
+use std::io::{self, IsTerminal};
+use std::sync::Mutex;
+
+/// Settings the terminal had before raw mode; absent: it is not raw.
+static ORIGINAL: Mutex<Option<Termios>> = Mutex::new(None);
+
+/// Raw mode of standard input's terminal while this lives.
+#[derive(Debug)]
+pub struct RawMode(());
+
+impl RawMode {
+    /// Enters raw mode: every key goes to the guest, none to our own line discipline.
+    pub fn enter() -> io::Result<RawMode> {
+        let stdin = io::stdin();
+        let original = termios::tcgetattr(&stdin)?;
+        let mut raw = original.clone();
+        raw.make_raw();
+        *lock() = Some(original);
+        let guard = RawMode(());
+        termios::tcsetattr(&stdin, OptionalActions::Now, &raw)?;
+        Ok(guard)
+    }
+}
+
+impl Drop for RawMode {
+    fn drop(&mut self) {
+        restore();
+    }
+}
+
+/// Leaves raw mode before a panic is reported: a release build aborts without running destructors.
+pub fn restore_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        restore();
+        report(info);
+    }));
+}
+
+/// Size of the terminal we show things on, if there is one.
+pub fn size() -> Option<WindowSize> {
+    let of_stdout = termios::tcgetwinsize(io::stdout());
+    let size = of_stdout.or_else(|_| termios::tcgetwinsize(io::stdin())).ok()?;
+    (size.ws_row > 0 && size.ws_col > 0).then_some(WindowSize { rows: size.ws_row, cols: size.ws_col })
+}
+
+/// True when keys are typed on standard input.
+pub fn stdin_is_terminal() -> bool {
+    io::stdin().is_terminal()
+}
+
+fn restore() {
+    if let Some(original) = lock().take() {
+        // Drain: the last output of the guest is shown under the settings it was meant for.
+        let _ = termios::tcsetattr(io::stdin(), OptionalActions::Drain, &original);
+    }
+}
+
+fn lock() -> std::sync::MutexGuard<'static, Option<Termios>> {
+    ORIGINAL.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
