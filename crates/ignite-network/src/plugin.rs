@@ -47,7 +47,8 @@ pub struct Attachment {
     pub helpers: Vec<Helper>,
 }
 
-/// A running helper process of an attachment. Dropping it kills the process.
+/// A running helper process of an attachment, and the task that guards it, which needs the runtime that attached.
+/// Dropping it ends both.
 #[derive(Debug)]
 pub struct Helper {
     /// The program.
@@ -56,6 +57,15 @@ pub struct Helper {
     pub pid: u32,
     pub(crate) child: tokio::process::Child,
     pub(crate) log: PathBuf,
+    pub(crate) guard: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        if let Some(guard) = &self.guard {
+            guard.abort();
+        }
+    }
 }
 
 impl Helper {

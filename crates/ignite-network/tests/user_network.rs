@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Generous: the hosts these tests run on may be busy.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -146,10 +146,50 @@ async fn passt_ends_with_the_guests_end_of_the_socket() {
 async fn a_program_that_is_not_passt_is_an_error_that_leaves_nothing() {
     let run_dir = TempDir::new().unwrap();
     let plugin: std::sync::Arc<dyn ignite_network::Plugin> = std::sync::Arc::new(UserNetwork::at("/bin/false"));
-    match plugin.attach(&request(run_dir.path(), free_port())).await {
+    let request = AttachRequest { ports: Vec::new(), ..request(run_dir.path(), 0) };
+    match plugin.attach(&request).await {
         Err(NetworkError::Helper { detail, .. }) => assert!(detail.contains("exit status: 1"), "{detail}"),
         Err(NetworkError::NoInterface) => {}
         other => panic!("{other:?}"),
     }
     assert!(!run_dir.path().join("network.json").exists());
+}
+
+/// A TCP SYN from the guest's 10.0.2.15:40000, without checksums, which passt does not look at.
+fn framed_syn(mac: &str, destination: [u8; 4], port: u16) -> Vec<u8> {
+    let source_mac: Vec<u8> = mac.split(':').map(|octet| u8::from_str_radix(octet, 16).unwrap()).collect();
+    let mut frame = vec![0x02, 0x00, 0x0a, 0x00, 0x02, 0x02];
+    frame.extend(source_mac);
+    frame.extend([0x08, 0x00]);
+    frame.extend([0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0]);
+    frame.extend([10, 0, 2, 15]);
+    frame.extend(destination);
+    frame.extend(40_000_u16.to_be_bytes());
+    frame.extend(port.to_be_bytes());
+    frame.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0]);
+    let mut bytes = (frame.len() as u32).to_be_bytes().to_vec();
+    bytes.extend(frame);
+    bytes
+}
+
+#[tokio::test]
+async fn a_forged_frame_does_not_reach_the_hosts_loopback() {
+    if is_passt_missing() {
+        return;
+    }
+    let run_dir = TempDir::new().unwrap();
+    let (request, mut attachment) = attach(&run_dir).await;
+    let mac = attachment.nics[0].mac.clone();
+    let mut guest = take_stream(&mut attachment);
+    let service = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = service.local_addr().unwrap().port();
+    for destination in [[127, 0, 0, 1], [127, 8, 8, 8], [0, 0, 0, 0], [10, 0, 2, 2]] {
+        guest.write_all(&framed_syn(&mac, destination, port)).await.unwrap();
+    }
+    // Frames are handled in order: once passt has passed this connection on, it has seen all that it will see of those.
+    let _client = TcpStream::connect(("127.0.0.1", request.ports[0].host_port)).unwrap();
+    let length = tokio::time::timeout(DEADLINE, guest.read_u32()).await.unwrap().unwrap();
+    assert!(length > 0);
+    let reached = tokio::time::timeout(Duration::from_millis(300), service.accept()).await;
+    assert!(reached.is_err(), "the guest has reached {port} of the host's loopback");
 }

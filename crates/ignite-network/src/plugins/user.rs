@@ -1,14 +1,15 @@
 //! `user`: passt carries the guest's connections as the host's own, without privileges.
 //!
 //! ```text
-//!  guest 10.0.2.15/24 --frames over a socket pair--> passt --sockets--> host's network
+//!  guest 10.0.2.15/24 --frames--> guard --frames--> passt --sockets--> host's network
 //!        gateway 10.0.2.2, name server 10.0.2.3 (forwarded to the host's first one)
 //! ```
 //!
 //! One passt per VM, a child of the caller. It serves one socket only and ends when that is closed, so it does not
-//! outlive the VM even when the caller is killed. The gateway's address does not lead to the host's loopback, as it does
-//! in passt's own defaults. IPv4 only.
+//! outlive the VM even when the caller is killed. No address leads to the host's loopback: not the gateway's, as in
+//! passt's own defaults, and not 127.0.0.1 in a forged frame (see `guard`). IPv4 only.
 
+mod guard;
 mod guest_side;
 mod passt;
 mod record;
@@ -113,7 +114,13 @@ async fn start(
     let (mut helper, socket) = passt::spawn(program, interface, request)?;
     record::write(&request.run_dir, Some(helper.pid))?;
     match guest_side::wait_until_served(socket, mac, &mut helper).await {
-        Ok(socket) => Ok((helper, socket)),
+        Ok(served) => {
+            let guarded = guard::start(served);
+            let (socket, task) =
+                guarded.map_err(|source| NetworkError::Io { what: "guard passt's socket".into(), source })?;
+            helper.guard = Some(task);
+            Ok((helper, socket.into()))
+        }
         Err(error) => {
             // Ends it if it still runs, and reaps it.
             let _ = helper.child.kill().await;

@@ -3,7 +3,6 @@
 use crate::plugin::{Helper, NetworkError};
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -52,7 +51,7 @@ pub(crate) async fn wait_until_served(
     socket: BlockingStream,
     mac: [u8; 6],
     helper: &mut Helper,
-) -> Result<OwnedFd, NetworkError> {
+) -> Result<UnixStream, NetworkError> {
     let failed = |source| NetworkError::Io { what: "talk to passt".into(), source };
     socket.set_nonblocking(true).map_err(failed)?;
     let mut stream = UnixStream::from_std(socket).map_err(failed)?;
@@ -66,8 +65,7 @@ pub(crate) async fn wait_until_served(
             return Err(NetworkError::Helper { program: helper.program.into(), detail });
         }
     }
-    let socket = stream.into_std().map_err(failed)?;
-    Ok(socket.into())
+    Ok(stream)
 }
 
 async fn ask(stream: &mut UnixStream, mac: [u8; 6]) -> io::Result<()> {

@@ -56,7 +56,7 @@ pub(crate) fn spawn(
     unsafe { command.pre_exec(move || prepare(inherited)) };
     let child = command.spawn().map_err(start_failed)?;
     let pid = child.id().unwrap_or_default();
-    Ok((Helper { program: PROGRAM, pid, child, log }, socket))
+    Ok((Helper { program: PROGRAM, pid, child, log, guard: None }, socket))
 }
 
 /// Runs between fork and exec: system calls only.
