@@ -4,7 +4,7 @@
 //! gives its layers back as verified tar streams. Nothing here writes disks, prints, or reads the environment.
 //!
 //! ```text
-//!  fetch ── sources.rs ──┬─ registry ── registry/{endpoint,client,authorization,credentials,retry,download}
+//!  fetch ── sources.rs ──┬─ registry ── registry/{endpoint,client,transport,authorization,credentials,retry,download}
 //!                        ├─ oci_layout ─────────────┐
 //!                        ├─ oci_archive    ┐        ├─ staging ── store ── layer
 //!                        ├─ docker_archive ├ archive/{tar_members,contents} ┘

@@ -6,6 +6,7 @@ mod credentials;
 mod download;
 mod endpoint;
 mod retry;
+mod transport;
 
 pub(crate) use client::RegistryClient;
 pub(crate) use download::download_blob;

@@ -5,8 +5,9 @@
 
 use super::authorization::{Challenge, TokenRequest, basic, parse_challenge, parse_token, token_request};
 use super::credentials::{Credentials, find_credentials};
-use super::endpoint::{Endpoint, Target, allows_plain_http, is_loopback};
+use super::endpoint::{Endpoint, Target, allows_plain_http};
 use super::retry::{Retries, parse_retry_after};
+use super::transport::{MAX_REDIRECTS, build_http, refused_redirect};
 use crate::digest::Digest;
 use crate::document::{ACCEPTED, printable};
 use crate::limits::{MAX_ERROR_BODY_BYTES, MAX_MANIFEST_BYTES, MAX_TOKEN_BYTES};
@@ -14,13 +15,11 @@ use crate::store::verify;
 use crate::{OciError, Progress, PullOptions};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode, Url};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
 
 const DIGEST_HEADER: &str = "docker-content-digest";
-const MAX_REDIRECTS: usize = 10;
 
 /// A client for one repository; shared by its parallel downloads.
 pub(crate) struct RegistryClient {
@@ -187,9 +186,12 @@ impl RegistryClient {
 
     fn transport_error(&self, source: reqwest::Error, what: &str) -> OciError {
         let registry = self.endpoint.registry.clone();
+        if let Some(host) = refused_redirect(&source) {
+            return OciError::PlainHttpRefused { host: host.to_owned() };
+        }
         if source.is_redirect() {
-            let host = source.url().and_then(Url::host_str).unwrap_or("the redirect's target").to_owned();
-            return OciError::PlainHttpRefused { host };
+            let reason = format!("more than {MAX_REDIRECTS} redirects");
+            return OciError::InvalidAnswer { registry, what: what.to_owned(), reason };
         }
         // URLs of storage behind a registry carry signatures: they are not shown.
         let source = source.without_url();
@@ -400,77 +402,6 @@ fn digest_header(headers: &HeaderMap) -> Option<Digest> {
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     parse_retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, jiff::Timestamp::now())
-}
-
-/// The HTTP client: TLS by rustls with `ring`, the system's authorities and those configured, no downgrade by redirect.
-fn build_http(endpoint: &Endpoint, options: &PullOptions) -> Result<reqwest::Client, OciError> {
-    // Fails only when a provider was chosen already, which serves as well.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut certificates = Vec::new();
-    for path in &options.ca_certificates {
-        let failed = |reason: String| OciError::CaCertificate { path: path.clone(), reason };
-        let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
-        let found = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| failed(error.to_string()))?;
-        if found.is_empty() {
-            return Err(failed("it holds no PEM certificate".to_owned()));
-        }
-        certificates.extend(found);
-    }
-    let plain_hosts: Arc<[String]> = options.plain_http_hosts.clone().into();
-    let build = |only_given: bool| -> Result<reqwest::Client, OciError> {
-        let plain_hosts = Arc::clone(&plain_hosts);
-        let redirects = reqwest::redirect::Policy::custom(move |attempt| {
-            let host = attempt.url().host_str().unwrap_or_default();
-            let host = attempt.url().port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-            if attempt.previous().len() > MAX_REDIRECTS {
-                return attempt.error("too many redirects");
-            }
-            match attempt.url().scheme() {
-                "https" => attempt.follow(),
-                "http" if allows_plain_http(&host, &plain_hosts) => attempt.follow(),
-                _ => attempt.error("redirected to plain http"),
-            }
-        });
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("ignite/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(options.connect_timeout)
-            .redirect(redirects)
-            .referer(false)
-            .no_proxy();
-        let name = endpoint.host.rsplit_once(':').map_or(endpoint.host.as_str(), |(name, _)| name);
-        if !is_loopback(name) && !is_loopback(&endpoint.host) {
-            for proxy in proxies(options)? {
-                builder = builder.proxy(proxy);
-            }
-        }
-        let builder = if only_given {
-            builder.tls_certs_only(certificates.clone())
-        } else {
-            builder.tls_certs_merge(certificates.clone())
-        };
-        builder.build().map_err(|source| OciError::HttpClient { source })
-    };
-    match build(false) {
-        // A host without any certificate authority can still speak to a plain registry.
-        Err(OciError::HttpClient { .. }) if endpoint.may_be_plain => build(true),
-        other => other,
-    }
-}
-
-fn proxies(options: &PullOptions) -> Result<Vec<reqwest::Proxy>, OciError> {
-    let except = options.proxies.except.as_deref().and_then(reqwest::NoProxy::from_string);
-    let invalid = |proxy: &str| {
-        let proxy = proxy.to_owned();
-        move |source| OciError::InvalidProxy { proxy, source }
-    };
-    let mut proxies = Vec::new();
-    if let Some(proxy) = options.proxies.https.as_deref().filter(|proxy| !proxy.is_empty()) {
-        proxies.push(reqwest::Proxy::https(proxy).map_err(invalid(proxy))?.no_proxy(except.clone()));
-    }
-    if let Some(proxy) = options.proxies.http.as_deref().filter(|proxy| !proxy.is_empty()) {
-        proxies.push(reqwest::Proxy::http(proxy).map_err(invalid(proxy))?.no_proxy(except.clone()));
-    }
-    Ok(proxies)
 }
 
 #[cfg(test)]

@@ -1,0 +1,95 @@
+//! The HTTP client under a registry's: TLS, proxies, and which redirects are followed.
+
+use super::endpoint::{Endpoint, allows_plain_http, is_loopback};
+use crate::{OciError, PullOptions};
+use std::sync::Arc;
+
+pub(super) const MAX_REDIRECTS: usize = 10;
+
+/// The HTTP client: TLS by rustls with `ring`, the system's authorities and those configured, no downgrade by redirect.
+pub(super) fn build_http(endpoint: &Endpoint, options: &PullOptions) -> Result<reqwest::Client, OciError> {
+    // Fails only when a provider was chosen already, which serves as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut certificates = Vec::new();
+    for path in &options.ca_certificates {
+        let failed = |reason: String| OciError::CaCertificate { path: path.clone(), reason };
+        let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+        let found = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| failed(error.to_string()))?;
+        if found.is_empty() {
+            return Err(failed("it holds no PEM certificate".to_owned()));
+        }
+        certificates.extend(found);
+    }
+    let plain_hosts: Arc<[String]> = options.plain_http_hosts.clone().into();
+    let build = |only_given: bool| -> Result<reqwest::Client, OciError> {
+        let plain_hosts = Arc::clone(&plain_hosts);
+        let redirects = reqwest::redirect::Policy::custom(move |attempt| {
+            let host = attempt.url().host_str().unwrap_or_default();
+            let host = attempt.url().port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+            if attempt.previous().len() > MAX_REDIRECTS {
+                return attempt.error("too many redirects");
+            }
+            match attempt.url().scheme() {
+                "https" => attempt.follow(),
+                "http" if allows_plain_http(&host, &plain_hosts) => attempt.follow(),
+                _ => attempt.error(RefusedRedirect(host)),
+            }
+        });
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("ignite/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(options.connect_timeout)
+            .redirect(redirects)
+            .referer(false)
+            .no_proxy();
+        let name = endpoint.host.rsplit_once(':').map_or(endpoint.host.as_str(), |(name, _)| name);
+        if !is_loopback(name) && !is_loopback(&endpoint.host) {
+            for proxy in proxies(options)? {
+                builder = builder.proxy(proxy);
+            }
+        }
+        let builder = if only_given {
+            builder.tls_certs_only(certificates.clone())
+        } else {
+            builder.tls_certs_merge(certificates.clone())
+        };
+        builder.build().map_err(|source| OciError::HttpClient { source })
+    };
+    match build(false) {
+        // A host without any certificate authority can still speak to a plain registry.
+        Err(OciError::HttpClient { .. }) if endpoint.may_be_plain => build(true),
+        other => other,
+    }
+}
+
+fn proxies(options: &PullOptions) -> Result<Vec<reqwest::Proxy>, OciError> {
+    let except = options.proxies.except.as_deref().and_then(reqwest::NoProxy::from_string);
+    let invalid = |proxy: &str| {
+        let proxy = proxy.to_owned();
+        move |source| OciError::InvalidProxy { proxy, source }
+    };
+    let mut proxies = Vec::new();
+    if let Some(proxy) = options.proxies.https.as_deref().filter(|proxy| !proxy.is_empty()) {
+        proxies.push(reqwest::Proxy::https(proxy).map_err(invalid(proxy))?.no_proxy(except.clone()));
+    }
+    if let Some(proxy) = options.proxies.http.as_deref().filter(|proxy| !proxy.is_empty()) {
+        proxies.push(reqwest::Proxy::http(proxy).map_err(invalid(proxy))?.no_proxy(except.clone()));
+    }
+    Ok(proxies)
+}
+
+/// A redirect to a host that may not be spoken to without TLS.
+#[derive(Debug, thiserror::Error)]
+#[error("redirected to {0} without TLS")]
+struct RefusedRedirect(String);
+
+/// The host of a redirect that was refused, when that is what `error` is about.
+pub(super) fn refused_redirect(error: &reqwest::Error) -> Option<&str> {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if let Some(RefusedRedirect(host)) = error.downcast_ref() {
+            return Some(host);
+        }
+        source = error.source();
+    }
+    None
+}
