@@ -3,7 +3,7 @@
 use ignite_api::PortMapping;
 use ignite_api::ports::Protocol;
 use ignite_network::plugins::{self, user::UserNetwork};
-use ignite_network::{AttachRequest, Attachment, GuestNicBackend, NetworkError};
+use ignite_network::{AttachRequest, Attachment, GuestNicBackend, NetworkError, Plugin};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -15,13 +15,17 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 /// Generous: the hosts these tests run on may be busy.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// Whether passt, or an interface for it, is missing here.
 #[allow(clippy::print_stderr, reason = "a skipped test says why")]
-fn is_passt_missing() -> bool {
-    let is_missing = UserNetwork::default().program().is_none();
-    if is_missing {
-        eprintln!("SKIPPED: passt is not installed");
+fn is_skipped() -> bool {
+    let nothing = AttachRequest { ports: Vec::new(), ..request(Path::new("/nonexistent"), 0) };
+    match UserNetwork::default().check(&nothing) {
+        Ok(()) => false,
+        Err(error) => {
+            eprintln!("SKIPPED: {error}");
+            true
+        }
     }
-    is_missing
 }
 
 fn free_port() -> u16 {
@@ -69,7 +73,7 @@ fn is_alive(pid: u32) -> bool {
 
 #[tokio::test]
 async fn a_published_port_leads_to_the_guest() {
-    if is_passt_missing() {
+    if is_skipped() {
         return;
     }
     let run_dir = TempDir::new().unwrap();
@@ -99,7 +103,7 @@ async fn a_published_port_leads_to_the_guest() {
 
 #[tokio::test]
 async fn a_second_vm_cannot_publish_the_same_port() {
-    if is_passt_missing() {
+    if is_skipped() {
         return;
     }
     let (first_dir, second_dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
@@ -114,7 +118,7 @@ async fn a_second_vm_cannot_publish_the_same_port() {
 
 #[tokio::test]
 async fn detaching_ends_passt_from_anywhere_and_twice() {
-    if is_passt_missing() {
+    if is_skipped() {
         return;
     }
     let run_dir = TempDir::new().unwrap();
@@ -133,7 +137,7 @@ async fn detaching_ends_passt_from_anywhere_and_twice() {
 
 #[tokio::test]
 async fn passt_ends_with_the_guests_end_of_the_socket() {
-    if is_passt_missing() {
+    if is_skipped() {
         return;
     }
     let run_dir = TempDir::new().unwrap();
@@ -145,7 +149,7 @@ async fn passt_ends_with_the_guests_end_of_the_socket() {
 #[tokio::test]
 async fn a_program_that_is_not_passt_is_an_error_that_leaves_nothing() {
     let run_dir = TempDir::new().unwrap();
-    let plugin: std::sync::Arc<dyn ignite_network::Plugin> = std::sync::Arc::new(UserNetwork::at("/bin/false"));
+    let plugin: std::sync::Arc<dyn Plugin> = std::sync::Arc::new(UserNetwork::at("/bin/false"));
     let request = AttachRequest { ports: Vec::new(), ..request(run_dir.path(), 0) };
     match plugin.attach(&request).await {
         Err(NetworkError::Helper { detail, .. }) => assert!(detail.contains("exit status: 1"), "{detail}"),
@@ -174,7 +178,7 @@ fn framed_syn(mac: &str, destination: [u8; 4], port: u16) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_forged_frame_does_not_reach_the_hosts_loopback() {
-    if is_passt_missing() {
+    if is_skipped() {
         return;
     }
     let run_dir = TempDir::new().unwrap();
