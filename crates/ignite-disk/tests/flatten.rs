@@ -25,6 +25,11 @@ fn umoci(layers: &[Layer], dir: &Path) -> Listing {
 
 /// Compares with umoci; `implicit` are directories without an entry, whose times and modes umoci takes from the day.
 fn assert_equals_umoci(layers: &[Layer], implicit: &[&str]) {
+    assert_equals_umoci_of(layers, layers, implicit);
+}
+
+/// Compares our tree of `layers` with umoci's of others that should make the same.
+fn assert_equals_umoci_of(layers: &[Layer], umoci_layers: &[Layer], implicit: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
     let image = dir.path().join("base.ext4");
     build(layers, &image).unwrap();
@@ -37,7 +42,7 @@ fn assert_equals_umoci(layers: &[Layer], implicit: &[&str]) {
         return;
     }
     let mut ours = listing::list_image(&image, &dir.path().join("mnt"));
-    let mut theirs = umoci(layers, dir.path());
+    let mut theirs = umoci(umoci_layers, dir.path());
     for listing in [&mut ours, &mut theirs] {
         for path in implicit {
             let facts = listing.get_mut(path.as_bytes()).unwrap_or_else(|| panic!("{path} is missing"));
@@ -268,11 +273,13 @@ fn sparse_files_of_every_form_stay_sparse() {
                 ("GNU.sparse.numbytes", b"10"),
             ],
             ..entry(b'0', "pax-0.0")
-        })
-        .raw(&old)
-        .raw(&padded)
-        .finish();
-    assert_equals_umoci(&[layer], &[]);
+        });
+    // umoci does not know GNU's old form: there the same file is written out.
+    let mut dense = vec![0; 50_000];
+    dense[8192..8192 + 4096].copy_from_slice(&old_content[..4096]);
+    dense[40_000..40_010].copy_from_slice(&old_content[4096..]);
+    let ours = layer.clone().raw(&old).raw(&padded).finish();
+    assert_equals_umoci_of(&[ours], &[layer.file("old-gnu", &dense).finish()], &[]);
 }
 
 #[test]
@@ -347,7 +354,7 @@ fn hostile_archives_are_refused_by_name_and_leave_nothing() {
             "acl",
             good.clone().add(Entry { pax: &[("SCHILY.xattr.system.posix_acl_access", acl)], ..entry(b'0', "acl") }),
         ),
-        ("negative", "good", good.clone().add(Entry { pax: &[("size", b"-5")], ..entry(b'0', "neg") })),
+        ("negative", "neg", good.clone().add(Entry { pax: &[("size", b"-5")], ..entry(b'0', "neg") })),
         ("empty target", "s", good.clone().symlink("s", "")),
     ] {
         let dir = tempfile::tempdir().unwrap();
