@@ -1,12 +1,11 @@
 //! What the host's own network looks like, as far as a guest's depends on it.
 
 use crate::plugin::NetworkError;
+use std::ffi::CStr;
 use std::fs;
-use std::path::Path;
 
 /// The kernel's IPv4 routes.
 const ROUTES: &str = "/proc/net/route";
-const INTERFACES: &str = "/sys/class/net";
 const RESOLVER: &str = "/etc/resolv.conf";
 /// Most search domains a resolver takes (resolv.conf(5)), and the longest of them.
 const MAX_SEARCH_DOMAINS: usize = 6;
@@ -20,26 +19,38 @@ pub(crate) fn outbound_interface() -> Result<Option<String>, NetworkError> {
     if has_default_route(&routes) {
         return Ok(None);
     }
-    let listed =
-        fs::read_dir(INTERFACES).map_err(|source| NetworkError::Io { what: format!("read {INTERFACES}"), source })?;
-    let mut interfaces: Vec<(bool, String)> = listed
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| name != "lo")
-        .map(|name| (!is_up(&name), name))
-        .collect();
-    interfaces.sort();
-    match interfaces.into_iter().next() {
-        Some((_, name)) => Ok(Some(name)),
+    let interfaces = interfaces()?;
+    let chosen = interfaces.iter().find(|(_, is_up)| *is_up).or(interfaces.first());
+    match chosen {
+        Some((name, _)) => Ok(Some(name.clone())),
         None => Err(NetworkError::NoInterface),
     }
 }
 
-/// `IFF_UP` of the interface's flags.
-fn is_up(interface: &str) -> bool {
-    let flags = fs::read_to_string(Path::new(INTERFACES).join(interface).join("flags")).unwrap_or_default();
-    let flags = u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).unwrap_or_default();
-    flags & libc::IFF_UP as u32 != 0
+/// Interfaces of this process's network namespace but loopback, each with whether it is up. Not from `/sys`, which shows
+/// the namespace it was mounted in.
+fn interfaces() -> Result<Vec<(String, bool)>, NetworkError> {
+    let mut first = std::ptr::null_mut();
+    // SAFETY: the call fills `first` with a list that stays ours until freeifaddrs.
+    if unsafe { libc::getifaddrs(&mut first) } < 0 {
+        let source = std::io::Error::last_os_error();
+        return Err(NetworkError::Io { what: "list network interfaces".into(), source });
+    }
+    let mut found: Vec<(String, bool)> = Vec::new();
+    let mut next = first;
+    // SAFETY: each pointer is null or an entry of the list, which is freed only below.
+    while let Some(entry) = unsafe { next.as_ref() } {
+        // SAFETY: the name is a terminated string of the entry.
+        let name = unsafe { CStr::from_ptr(entry.ifa_name) }.to_string_lossy().into_owned();
+        let has = |flag: libc::c_int| entry.ifa_flags & flag as u32 != 0;
+        if !has(libc::IFF_LOOPBACK) && !found.iter().any(|(other, _)| *other == name) {
+            found.push((name, has(libc::IFF_UP)));
+        }
+        next = entry.ifa_next;
+    }
+    // SAFETY: `first` is what getifaddrs gave, and nothing refers into it any more.
+    unsafe { libc::freeifaddrs(first) };
+    Ok(found)
 }
 
 /// Whether a route leads everywhere: destination and mask (fields 2 and 8) are zero.

@@ -4,7 +4,8 @@
 
 use ignite_vmm::fake::{FakeDriver, FakeGuest};
 use ignite_vmm::{
-    Accelerator, BootSpec, Console, Drive, Driver, Exit, ExitCause, IsolationWanted, Machine, RunDir, VmmError, drivers,
+    Accelerator, BootSpec, Console, Drive, Driver, Exit, ExitCause, IsolationWanted, Machine, Nic, NicBackend, RunDir,
+    VmmError, drivers,
 };
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags};
@@ -295,6 +296,18 @@ async fn a_file_that_is_not_there_is_named() {
         ] {
             let refused = row.try_boot(&spec).await;
             assert!(matches!(refused, Err(VmmError::Open { path, .. }) if path == missing), "{}", row.name());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_tap_that_is_not_there_is_named_and_not_made() {
+    for row in process_rows() {
+        for name in ["ignite-no-tap", "longer-than-any-interface"] {
+            let backend = NicBackend::Tap { name: name.into() };
+            let nic = Nic { mac: "02:00:00:00:00:01".into(), mtu: None, backend };
+            let refused = row.try_boot(&BootSpec { nics: vec![nic], ..row.spec("hang") }).await;
+            assert!(matches!(refused, Err(VmmError::Open { path, .. }) if path.ends_with(name)), "{}", row.name());
         }
     }
 }

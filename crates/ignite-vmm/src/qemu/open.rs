@@ -7,7 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 
 /// The tun driver's device.
@@ -121,7 +121,9 @@ struct TapRequest {
 /// Joins an existing tap of the caller's network namespace.
 fn open_tap(name: &str) -> Result<OwnedFd, VmmError> {
     let failed = |source| open_error(&Path::new("tap").join(name), source);
-    if name.is_empty() || name.len() > MAX_INTERFACE_NAME || !Path::new("/sys/class/net").join(name).exists() {
+    // TUNSETIFF would make a tap that does not exist. Not looked up in `/sys`, which may show another namespace.
+    let any_socket = UnixDatagram::unbound().map_err(failed)?;
+    if name.len() > MAX_INTERFACE_NAME || rustix::net::netdevice::name_to_index(&any_socket, name).is_err() {
         return Err(failed(io::ErrorKind::NotFound.into()));
     }
     let device =
