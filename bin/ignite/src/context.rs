@@ -2,9 +2,8 @@
 
 use crate::render::progress::ProgressBars;
 use crate::settings::Settings;
-use ignite_engine::{Engine, EngineError, Progress};
+use ignite_engine::{Engine, EngineError};
 use std::cell::OnceCell;
-use std::sync::Arc;
 
 /// Settings and, once a command needs it, the engine.
 pub struct Context {
@@ -34,12 +33,7 @@ impl Context {
     }
 
     /// Bars on a terminal; elsewhere only what deserves a line.
-    pub fn progress(&self) -> Arc<ProgressBars> {
-        Arc::new(ProgressBars::new(self.is_quiet()))
+    pub fn progress(&self) -> ProgressBars {
+        ProgressBars::new(self.is_quiet())
     }
-}
-
-/// The same progress as the engine wants it.
-pub fn to_engine(progress: &Arc<ProgressBars>) -> Arc<dyn Progress> {
-    progress.clone()
 }

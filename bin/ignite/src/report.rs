@@ -73,18 +73,22 @@ fn usage_code(caller: Caller) -> u8 {
     }
 }
 
-/// Prints why a command failed and answers the exit code.
+/// Prints why a command failed, where that is news, and answers the exit code.
 pub fn failure(error: &anyhow::Error, caller: Caller) -> u8 {
+    let is_known = error.is::<Interrupted>() || error.is::<SomeFailed>() || is_output_closed(error);
+    if !is_known {
+        print(error);
+    }
+    failure_code(error, caller)
+}
+
+fn failure_code(error: &anyhow::Error, caller: Caller) -> u8 {
     if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
         return interrupted.exit_code();
-    }
-    if error.is::<SomeFailed>() {
-        return FAILURE;
     }
     if is_output_closed(error) {
         return OUTPUT_CLOSED;
     }
-    print(error);
     if error.is::<UsageError>() {
         return usage_code(caller);
     }
@@ -194,13 +198,13 @@ mod tests {
     fn exit_codes_are_those_of_docker_before_a_command_runs() {
         let error = anyhow::Error::new(UsageError("bad".into()));
         for (caller, code) in [(Caller::Run, 125), (Caller::Exec, 125), (Caller::Other, 2)] {
-            assert_eq!(failure(&error, caller), code, "{caller:?}");
+            assert_eq!(failure_code(&error, caller), code, "{caller:?}");
         }
         let error = anyhow::anyhow!("no such image");
         for (caller, code) in [(Caller::Run, 125), (Caller::Exec, 125), (Caller::Other, 1)] {
-            assert_eq!(failure(&error, caller), code, "{caller:?}");
+            assert_eq!(failure_code(&error, caller), code, "{caller:?}");
         }
-        assert_eq!(failure(&Interrupted { signal: 2 }.into(), Caller::Run), 130);
-        assert_eq!(failure(&io::Error::from(io::ErrorKind::BrokenPipe).into(), Caller::Other), 141);
+        assert_eq!(failure_code(&Interrupted { signal: 2 }.into(), Caller::Run), 130);
+        assert_eq!(failure_code(&io::Error::from(io::ErrorKind::BrokenPipe).into(), Caller::Other), 141);
     }
 }

@@ -2,12 +2,11 @@
 
 use crate::commands::print_line;
 use crate::commands::vm_flags::{Surroundings, VmFlags};
-use crate::context::{Context, to_engine};
+use crate::context::Context;
 use crate::render::progress::ProgressBars;
 use crate::signals::interruptible;
 use ignite_api::{Uid, Vm};
 use ignite_engine::CreateRequest;
-use std::sync::Arc;
 
 /// Flags of `create`.
 #[derive(Debug, clap::Args)]
@@ -28,11 +27,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
 }
 
 /// Creates the VM that the flags describe; dropped and undone when we are asked to end.
-pub async fn interruptible_create(
-    flags: &VmFlags,
-    context: &Context,
-    progress: &Arc<ProgressBars>,
-) -> anyhow::Result<Vm> {
+pub async fn interruptible_create(flags: &VmFlags, context: &Context, progress: &ProgressBars) -> anyhow::Result<Vm> {
     let working_dir = std::env::current_dir()?;
     let env = |name: &str| std::env::var(name).ok();
     let around = Surroundings { env: &env, working_dir: &working_dir };
@@ -43,7 +38,7 @@ pub async fn interruptible_create(
     let is_stdin = vm.spec.image.oci.as_ref().is_some_and(|source| source.is_stdin());
     let stdin: Option<Box<dyn std::io::Read + Send>> = if is_stdin { Some(Box::new(std::io::stdin())) } else { None };
     let request = CreateRequest { vm, pull: flags.pull.into(), stdin };
-    interruptible(context.engine()?.create(request, to_engine(progress))).await
+    interruptible(context.engine()?.create(request, progress.listener())).await
 }
 
 /// The uid of a VM that the engine has handed out.

@@ -1,7 +1,7 @@
 //! `ignite restart`: stop, if it runs, and start.
 
 use crate::commands::many::for_each_vm;
-use crate::context::{Context, to_engine};
+use crate::context::Context;
 use std::time::Duration;
 
 /// Flags of `restart`.
@@ -20,7 +20,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     let timeout = args.timeout.map(Duration::from_secs);
     let progress = context.progress();
     for_each_vm(&args.vms, context, async |engine, uid| {
-        let restarted = engine.restart(uid, timeout, to_engine(&progress)).await;
+        let restarted = engine.restart(uid, timeout, progress.listener()).await;
         progress.finish();
         restarted.map(drop)
     })

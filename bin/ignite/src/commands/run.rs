@@ -3,7 +3,7 @@
 use crate::commands::create::{interruptible_create, uid_of};
 use crate::commands::print_line;
 use crate::commands::vm_flags::VmFlags;
-use crate::context::{Context, to_engine};
+use crate::context::Context;
 use crate::detach_keys::DetachKeys;
 use crate::render::progress::ProgressBars;
 use crate::report::{self, UsageError};
@@ -13,7 +13,6 @@ use crate::terminal;
 use ignite_agent_protocol::message::StreamExit;
 use ignite_api::{Uid, Vm};
 use ignite_engine::{AttachOptions, Engine, Session, StartMode};
-use std::sync::Arc;
 
 /// Flags of `run`.
 #[derive(Debug, clap::Args)]
@@ -77,9 +76,9 @@ async fn start_or_undo(
     vm: &Vm,
     uid: &Uid,
     mode: StartMode,
-    progress: &Arc<ProgressBars>,
+    progress: &ProgressBars,
 ) -> anyhow::Result<Option<Session>> {
-    match interruptible(engine.start(uid, mode, to_engine(progress))).await {
+    match interruptible(engine.start(uid, mode, progress.listener())).await {
         Ok(started) => {
             progress.finish();
             started.notes.iter().for_each(|note| report::note(note));

@@ -3,7 +3,7 @@
 use crate::commands::attach;
 use crate::commands::many::for_each_vm;
 use crate::commands::run::check_tty;
-use crate::context::{Context, to_engine};
+use crate::context::Context;
 use crate::detach_keys::DetachKeys;
 use crate::report::{self, UsageError};
 use crate::session::SignalPath;
@@ -35,7 +35,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     }
     let progress = context.progress();
     let code = for_each_vm(&args.vms, context, async |engine, uid| {
-        let started = engine.start(uid, StartMode::Background, to_engine(&progress)).await?;
+        let started = engine.start(uid, StartMode::Background, progress.listener()).await?;
         progress.finish();
         started.notes.iter().for_each(|note| report::note(note));
         Ok(())
@@ -56,7 +56,7 @@ async fn start_attached(args: Args, context: &Context) -> anyhow::Result<u8> {
     let is_task = vm.status.role.as_deref() != Some("machine");
     let mode = if is_task { StartMode::Foreground(options.clone()) } else { StartMode::Background };
     let progress = context.progress();
-    let started = interruptible(engine.start(&uid, mode, to_engine(&progress))).await?;
+    let started = interruptible(engine.start(&uid, mode, progress.listener())).await?;
     progress.finish();
     started.notes.iter().for_each(|note| report::note(note));
     let session = match started.session {

@@ -15,13 +15,11 @@ const TICK: Duration = Duration::from_millis(100);
 /// Layers shown at once; an image may have a hundred.
 const MAX_LAYER_BARS: usize = 12;
 
-/// Bars of one command.
-pub struct ProgressBars {
-    quiet: bool,
-    bars: Arc<Bars>,
-}
+/// Bars of one command, gone from the screen when this is dropped, whoever still reports to them.
+pub struct ProgressBars(Arc<Bars>);
 
 struct Bars {
+    quiet: bool,
     multi: MultiProgress,
     state: Mutex<State>,
     finished: Condvar,
@@ -38,33 +36,32 @@ impl ProgressBars {
     /// Bars that appear once the work takes longer than a moment; on a terminal only, and never when `quiet`.
     pub fn new(quiet: bool) -> ProgressBars {
         let multi = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
-        let bars = Arc::new(Bars { multi, state: Mutex::default(), finished: Condvar::new() });
+        let bars = Arc::new(Bars { quiet, multi, state: Mutex::default(), finished: Condvar::new() });
         if !quiet && std::io::stderr().is_terminal() {
             let shown = bars.clone();
             // Without its thread there are no bars, and that is all there is to it.
             let _ = std::thread::Builder::new().name("progress".into()).spawn(move || shown.show_after(QUIET_TIME));
         }
-        ProgressBars { quiet, bars }
+        ProgressBars(bars)
+    }
+
+    /// Where the engine reports.
+    pub fn listener(&self) -> Arc<dyn Progress> {
+        self.0.clone()
     }
 
     /// Takes the bars off the screen; later events draw nothing.
     pub fn finish(&self) {
-        let mut state = self.bars.lock();
+        let mut state = self.0.lock();
         state.is_finished = true;
         state.layers.drain().for_each(|(_, bar)| bar.finish_and_clear());
         if let Some(phase) = state.phase.take() {
             phase.finish_and_clear();
         }
         drop(state);
-        let _ = self.bars.multi.clear();
-        self.bars.multi.set_draw_target(ProgressDrawTarget::hidden());
-        self.bars.finished.notify_all();
-    }
-
-    fn line(&self, text: &str) {
-        if !self.quiet {
-            self.bars.multi.suspend(|| report::note(text));
-        }
+        let _ = self.0.multi.clear();
+        self.0.multi.set_draw_target(ProgressDrawTarget::hidden());
+        self.0.finished.notify_all();
     }
 }
 
@@ -84,6 +81,12 @@ impl Bars {
         let (state, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
         if !state.is_finished {
             self.multi.set_draw_target(ProgressDrawTarget::stderr());
+        }
+    }
+
+    fn line(&self, text: &str) {
+        if !self.quiet {
+            self.multi.suspend(|| report::note(text));
         }
     }
 
@@ -150,14 +153,14 @@ impl Bars {
     }
 }
 
-impl Progress for ProgressBars {
+impl Progress for Bars {
     fn event(&self, event: ProgressEvent) {
         match event {
-            ProgressEvent::Phase(name) => self.bars.start_phase(name),
-            ProgressEvent::PhaseDone(_) => self.bars.end_phase(),
-            ProgressEvent::Bytes { done, total } => self.bars.set_bytes(done, total),
-            ProgressEvent::Layer { digest, done, total } => self.bars.set_layer(&digest, done, total),
-            ProgressEvent::LayerDone { digest } => self.bars.end_layer(&digest),
+            ProgressEvent::Phase(name) => self.start_phase(name),
+            ProgressEvent::PhaseDone(_) => self.end_phase(),
+            ProgressEvent::Bytes { done, total } => self.set_bytes(done, total),
+            ProgressEvent::Layer { digest, done, total } => self.set_layer(&digest, done, total),
+            ProgressEvent::LayerDone { digest } => self.end_layer(&digest),
             ProgressEvent::Retry { reason, attempt } => {
                 self.line(&format!("trying again (retry {attempt}): {reason}"));
             }
@@ -186,19 +189,19 @@ mod tests {
     fn bars_show_phases_and_layers_and_go_away() {
         let term = InMemoryTerm::new(10, 100);
         let progress = ProgressBars::new(true);
-        progress.bars.multi.set_draw_target(ProgressDrawTarget::term_like(Box::new(term.clone())));
-        progress.event(ProgressEvent::Phase("pull"));
+        progress.0.multi.set_draw_target(ProgressDrawTarget::term_like(Box::new(term.clone())));
+        progress.0.event(ProgressEvent::Phase("pull"));
         let digest = format!("sha256:{}", "ab".repeat(32));
-        progress.event(ProgressEvent::Layer { digest: digest.clone(), done: 1 << 20, total: 2 << 20 });
-        progress.bars.lock().phase.as_ref().unwrap().force_draw();
+        progress.0.event(ProgressEvent::Layer { digest: digest.clone(), done: 1 << 20, total: 2 << 20 });
+        progress.0.lock().phase.as_ref().unwrap().force_draw();
         let shown = term.contents();
         assert!(shown.contains("pull"), "{shown}");
         assert!(shown.contains("abababababab") && shown.contains("1.00 MiB / 2.00 MiB"), "{shown}");
-        progress.event(ProgressEvent::LayerDone { digest });
-        progress.event(ProgressEvent::PhaseDone("pull"));
-        progress.event(ProgressEvent::Phase("base disk"));
-        progress.event(ProgressEvent::Bytes { done: 10, total: Some(20) });
-        progress.bars.lock().phase.as_ref().unwrap().force_draw();
+        progress.0.event(ProgressEvent::LayerDone { digest });
+        progress.0.event(ProgressEvent::PhaseDone("pull"));
+        progress.0.event(ProgressEvent::Phase("base disk"));
+        progress.0.event(ProgressEvent::Bytes { done: 10, total: Some(20) });
+        progress.0.lock().phase.as_ref().unwrap().force_draw();
         assert!(term.contents().contains("10 B / 20 B"), "{}", term.contents());
         progress.finish();
         assert_eq!(term.contents(), "");

@@ -2,7 +2,7 @@
 
 use crate::commands::print_line;
 use crate::commands::vm_flags::PullFlag;
-use crate::context::{Context, to_engine};
+use crate::context::Context;
 use crate::report;
 use crate::signals::interruptible;
 use ignite_api::ImageSource;
@@ -29,7 +29,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
         if source.is_stdin() { Some(Box::new(std::io::stdin())) } else { None };
     let request = ImportImage { source, pull: args.pull.into(), name: args.name, stdin };
     let progress = context.progress();
-    let image = interruptible(context.engine()?.import_image(request, to_engine(&progress))).await?;
+    let image = interruptible(context.engine()?.import_image(request, progress.listener())).await?;
     progress.finish();
     if !context.is_quiet() {
         let size = image.status.oci_source.map(|source| format!(" ({})", source.size.human())).unwrap_or_default();

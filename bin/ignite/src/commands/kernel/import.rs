@@ -1,7 +1,7 @@
 //! `ignite kernel import`.
 
 use crate::commands::print_line;
-use crate::context::{Context, to_engine};
+use crate::context::Context;
 use crate::report;
 use crate::signals::interruptible;
 use ignite_engine::{ImportKernel, KernelSourceArg};
@@ -34,7 +34,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
         make_default: args.default,
     };
     let progress = context.progress();
-    let kernel = interruptible(context.engine()?.import_kernel(request, to_engine(&progress))).await?;
+    let kernel = interruptible(context.engine()?.import_kernel(request, progress.listener())).await?;
     progress.finish();
     if !context.is_quiet() {
         report::note(&format!("Imported kernel {} ({})", kernel.metadata.name, kernel.status.version));
