@@ -259,7 +259,10 @@ impl LayoutIndex {
                 let is_wanted = |name: &String| {
                     name == tag || (wanted.is_some() && name.parse::<ignite_api::ImageReference>().ok() == wanted)
                 };
-                let named = self.manifests.iter().filter(|entry| entry_names(entry).iter().any(is_wanted));
+                let named = self
+                    .manifests
+                    .iter()
+                    .filter(|entry| entry.digest == tag || entry_names(entry).iter().any(is_wanted));
                 let chosen: Vec<Descriptor> = named.cloned().collect();
                 if chosen.is_empty() {
                     let names = self.manifests.iter().filter_map(label).collect();

@@ -4,6 +4,9 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// How standard input is called in messages.
+pub(crate) const STDIN_LABEL: &str = "standard input";
+
 /// Why an image could not be resolved, fetched, stored or read. Nothing half-made is left in the store; interrupted
 /// downloads are kept for the next attempt.
 #[derive(Debug, thiserror::Error)]
@@ -158,6 +161,10 @@ impl OciError {
             OciError::NoSuchPlatform { .. } | OciError::PlatformMismatch { .. } => {
                 Some("choose an image made for this processor".to_owned())
             }
+            // An archive that came through a pipe cannot be asked again for another image.
+            OciError::SeveralImages { location, names } if location == STDIN_LABEL => names.first().map(|name| {
+                format!("save only one, or write them to a file and say which: docker-archive:FILE:{name}")
+            }),
             OciError::SeveralImages { location, names } => {
                 names.first().map(|name| format!("say which one, for example {location}:{name}"))
             }

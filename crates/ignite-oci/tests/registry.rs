@@ -301,7 +301,14 @@ async fn pull_as_told_by_another_test() {
     let store = ContentStore::open(dir.as_ref()).unwrap();
     let options =
         PullOptions { docker_config_dir: std::env::var_os("TEST_DOCKER_CONFIG").map(Into::into), ..options() };
-    pull(&store, &std::env::var("TEST_ADDRESS").unwrap(), NAME, &options).await.unwrap();
+    let stored = pull(&store, &std::env::var("TEST_ADDRESS").unwrap(), NAME, &options).await.unwrap();
+    for layer in &stored.layers {
+        store.open_layer(layer).unwrap().finish().unwrap();
+    }
+    // Read by the test about memory.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    std::io::Write::write_all(&mut std::io::stdout(), format!("{peak}\n").as_bytes()).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -525,6 +532,62 @@ async fn a_registry_with_its_own_authority_needs_its_certificate() {
         "{error:?}"
     );
     let trusting = PullOptions { ca_certificates: vec![certificate], ..options() };
+    let source = format!("{}/{NAME}", registry.address).parse().unwrap();
+    assert_eq!(resolve_digest(&source, &trusting).await.unwrap(), image.manifest.digest());
     let stored = pull(&store, &registry.address, NAME, &trusting).await.unwrap();
     assert_eq!(layer_contents(&store, &stored), image.tars);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_do_not_follow_a_redirect_to_another_host() {
+    if !can_run() {
+        return;
+    }
+    let image = TestImage::new("amd64", &[b"elsewhere"]);
+    let registry = registry_with(&image);
+    let storage = Proxy::start(&registry.address, |_, _| Action::Forward);
+    let target = storage.address.clone();
+    let proxy = Proxy::start(&registry.address, move |request, _| {
+        if !request.headers.contains_key("authorization") {
+            let challenge = "Basic realm=\"test\"".to_owned();
+            return Action::Respond("401 Unauthorized", vec![("WWW-Authenticate", challenge)], String::new());
+        }
+        if request.path.contains("/blobs/") {
+            let location = format!("http://{target}{}", request.path);
+            return Action::Respond("307 Temporary Redirect", vec![("Location", location)], String::new());
+        }
+        Action::Forward
+    });
+    let (dir, store) = store();
+    docker_config(dir.path(), &proxy.address, "joe", "secret");
+    let configured = PullOptions { docker_config_dir: Some(dir.path().to_owned()), ..options() };
+    let stored = pull(&store, &proxy.address, NAME, &configured).await.unwrap();
+    assert_eq!(layer_contents(&store, &stored), image.tars);
+    let followed = storage.requests("/blobs/");
+    assert_eq!(followed.len(), 2);
+    assert!(followed.iter().all(|request| !request.headers.contains_key("authorization")), "{followed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_does_not_grow_with_the_layer() {
+    if !can_run() {
+        return;
+    }
+    let tar = layer_tar("big", &noise(12, 1 << 20).repeat(160));
+    let image = TestImage::from_layers("amd64", vec![(Blob { media_type: PLAIN, bytes: tar.clone() }, tar)]);
+    let registry = registry_with(&image);
+    let (_dir, store) = store();
+    let output = child_pull(&store, &registry.address, None, |_| {}).wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let peak = text.lines().find_map(|line| line.split_once("VmHWM:")).expect("the peak").1;
+    let peak_kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(peak_kib < 64 << 10, "{peak_kib} KiB for a layer of 160 MiB");
+}
+
+#[tokio::test]
+async fn a_fetch_can_be_spawned() {
+    let (_dir, store) = store();
+    let source = "oci:/nowhere".parse().unwrap();
+    let task = tokio::spawn(async move { fetch(&store, &source, None, &options(), silent()).await });
+    assert!(matches!(task.await.unwrap(), Err(OciError::NotALayout { .. })));
 }

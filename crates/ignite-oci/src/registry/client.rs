@@ -77,6 +77,10 @@ impl RegistryClient {
                     Some(digest) => return Ok(digest),
                     None => return Ok(self.manifest(target, progress).await?.digest),
                 },
+                // No HEAD there, or a TLS server's words to plain http, which come in a body that HEAD has not.
+                Err(OciError::Status { status: 400 | 405, .. }) => {
+                    return Ok(self.manifest(target, progress).await?.digest);
+                }
                 Err(error) => retries.after(error, progress).await?,
             }
         }

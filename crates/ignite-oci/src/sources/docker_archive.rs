@@ -161,6 +161,10 @@ fn choose(bytes: &[u8], reference: Option<&str>, location: &str) -> Result<(Save
     images
         .iter()
         .find_map(|image| {
+            // An image without a name is meant by its configuration, as it is listed.
+            if image.config == reference {
+                return Some((image.clone(), None));
+            }
             let name = image.repo_tags.iter().flatten().find(|name| is_wanted(name))?;
             Some((image.clone(), Some(printable(name))))
         })
@@ -191,6 +195,7 @@ mod tests {
             r#"x holds no image "redis:6", only: redis:7, redis:latest"#
         );
         assert_eq!(pick(None).unwrap_err().to_string(), "x holds 2 images: redis:7, b.json");
+        assert_eq!(pick(Some("b.json")).unwrap(), ("b.json".to_owned(), None));
         assert!(choose(b"[]", None, "x").is_err());
         assert!(choose(b"{}", None, "x").is_err());
     }

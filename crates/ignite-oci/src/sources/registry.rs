@@ -46,9 +46,10 @@ pub(super) async fn fetch(
 
     // Some images repeat a layer; it comes once.
     let mut seen = HashSet::new();
-    let layers: Vec<&Descriptor> = manifest.layers.iter().filter(|layer| seen.insert(&layer.digest)).collect();
+    let layers: Vec<Descriptor> = manifest.layers.iter().filter(|layer| seen.insert(&layer.digest)).cloned().collect();
+    let client = &client;
     stream::iter(layers)
-        .map(|layer| download_blob(&client, store, layer, progress))
+        .map(|layer| async move { download_blob(client, store, &layer, progress).await })
         .buffer_unordered(options.parallel_downloads.max(1))
         .try_collect::<()>()
         .await?;

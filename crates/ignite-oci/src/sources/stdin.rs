@@ -2,6 +2,7 @@
 
 use super::{docker_archive, oci_archive};
 use crate::archive::ArchiveContents;
+use crate::error::STDIN_LABEL;
 use crate::{ContentStore, OciError, Progress, PullOptions, StoredImage};
 use std::io::Read;
 
@@ -11,7 +12,7 @@ pub(super) fn fetch(
     options: &PullOptions,
     progress: &dyn Progress,
 ) -> Result<StoredImage, OciError> {
-    let contents = ArchiveContents::read(store, reader, "standard input", progress)?;
+    let contents = ArchiveContents::read(store, reader, STDIN_LABEL, progress)?;
     // A new `docker save` writes both; the layout has the manifest as it was pulled.
     if contents.has("oci-layout") && contents.has("index.json") {
         return oci_archive::import_contents(store, &contents, None, None, options, progress);
