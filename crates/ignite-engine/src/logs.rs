@@ -110,10 +110,9 @@ impl LogReader {
 
     /// What has been kept, the older file first.
     fn read_kept(&mut self, tail: Option<usize>) -> Result<(), EngineError> {
-        let old = rotated(&self.path);
-        self.file = open(&old)?;
-        self.read_more(tail)?;
-        self.file = open(&self.path)?;
+        if let Some(mut old) = open(&rotated(&self.path))? {
+            self.drain(&mut old, tail)?;
+        }
         self.read_more(tail)
     }
 
@@ -124,19 +123,7 @@ impl LogReader {
                 self.file = open(&self.path)?;
             }
             let Some(mut file) = self.file.take() else { return Ok(()) };
-            loop {
-                let chunk = file.fill_buf().map_err(EngineError::file("read", &self.path))?;
-                if chunk.is_empty() {
-                    break;
-                }
-                let length = chunk.len();
-                let chunk = chunk.to_vec();
-                file.consume(length);
-                self.take(&chunk);
-                while tail.is_some_and(|tail| self.queue.len() > tail) {
-                    self.queue.pop_front();
-                }
-            }
+            self.drain(&mut file, tail)?;
             let current = std::fs::metadata(&self.path).ok().map(|metadata| metadata.ino());
             let ours = file.get_ref().metadata().ok().map(|metadata| metadata.ino());
             if self.follow.is_some() && current.is_some() && current != ours {
@@ -144,6 +131,20 @@ impl LogReader {
             }
             self.file = Some(file);
             return Ok(());
+        }
+    }
+
+    /// Takes what is there, keeping the last `tail` entries.
+    fn drain(&mut self, file: &mut BufReader<File>, tail: Option<usize>) -> Result<(), EngineError> {
+        loop {
+            let chunk = file.fill_buf().map_err(EngineError::file("read", &self.path))?.to_vec();
+            if chunk.is_empty() {
+                return Ok(());
+            }
+            file.consume(chunk.len());
+            self.take(&chunk);
+            let excess = tail.map_or(0, |tail| self.queue.len().saturating_sub(tail));
+            self.queue.drain(..excess);
         }
     }
 
