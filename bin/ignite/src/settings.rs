@@ -59,8 +59,6 @@ pub struct Settings {
     pub quiet: bool,
     /// Defaults of a new VM, with the network and the VMM asked for.
     pub vm_defaults: VmSpec,
-    /// Prefix of host-side names.
-    pub id_prefix: Option<String>,
     spawn_program: PathBuf,
     is_root: bool,
     docker_config_dir: Option<PathBuf>,
@@ -156,7 +154,6 @@ pub fn resolve(flags: &GlobalFlags, host: &Host) -> anyhow::Result<Settings> {
         log_level: log_level(flags, host)?,
         quiet: flags.quiet || host.var("IGNITE_QUIET").is_some_and(|value| value != "0" && value != "false"),
         vm_defaults,
-        id_prefix: config.id_prefix,
         spawn_program: find_program(SPAWN_PROGRAM, host),
         is_root: host.uid == 0,
         docker_config_dir: flags

@@ -31,10 +31,7 @@ pub async fn interruptible_create(flags: &VmFlags, context: &Context, progress: 
     let working_dir = std::env::current_dir()?;
     let env = |name: &str| std::env::var(name).ok();
     let around = Surroundings { env: &env, working_dir: &working_dir };
-    let mut vm = flags.to_vm(&context.settings.vm_defaults, &around)?;
-    if vm.status.id_prefix.is_none() {
-        vm.status.id_prefix.clone_from(&context.settings.id_prefix);
-    }
+    let vm = flags.to_vm(&context.settings.vm_defaults, &around)?;
     let is_stdin = vm.spec.image.oci.as_ref().is_some_and(|source| source.is_stdin());
     let stdin: Option<Box<dyn std::io::Read + Send>> = if is_stdin { Some(Box::new(std::io::stdin())) } else { None };
     let request = CreateRequest { vm, pull: flags.pull.into(), stdin };

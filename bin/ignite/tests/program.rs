@@ -1,0 +1,129 @@
+//! The program as a script sees it: exit codes, and what goes to standard output and what to standard error.
+
+use std::process::{Command, Output, Stdio};
+
+struct Host {
+    dir: tempfile::TempDir,
+}
+
+impl Host {
+    fn new() -> Host {
+        Host { dir: tempfile::tempdir().expect("a temporary directory") }
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ignite"));
+        command.args(line.split_whitespace()).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("IGNITE_DATA_DIR", self.dir.path().join("data")).env("HOME", self.dir.path());
+        command.env("IGNITE_RUN_DIR", self.dir.path().join("run")).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, line: &str) -> (i32, String, String) {
+        let Output { status, stdout, stderr } = self.command(line).output().expect("the program runs");
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        (status.code().expect("it exits"), text(stdout), text(stderr))
+    }
+}
+
+#[test]
+fn help_and_version_are_data() {
+    let host = Host::new();
+    for line in ["", "--help", "-h", "help", "run --help", "--version", "version", "version -o json", "completion zsh"]
+    {
+        let (code, stdout, stderr) = host.run(line);
+        assert_eq!((code, stderr.as_str()), (0, ""), "{line}");
+        assert!(!stdout.is_empty(), "{line}");
+        assert!(!stdout.contains('\u{1b}'), "{line}: no colour without a terminal");
+    }
+}
+
+#[test]
+fn usage_errors_have_their_codes() {
+    let host = Host::new();
+    for (line, expected) in [
+        ("rnu", 2),
+        ("ps --bogus", 2),
+        ("stop", 2),
+        ("run", 125),
+        ("run --cpus 99 busybox", 125),
+        ("run -p 80 busybox", 125),
+        ("vm run --bogus", 125),
+        ("exec", 125),
+        ("exec vm", 125),
+        ("run -it busybox", 125),
+        ("--log-level loud ps", 1),
+    ] {
+        let (code, stdout, stderr) = host.run(line);
+        assert_eq!((code, stdout.as_str()), (expected, ""), "{line}: {stderr}");
+        assert!(stderr.starts_with("error: "), "{line}: {stderr}");
+    }
+}
+
+#[test]
+fn a_terminal_for_input_that_is_none_is_refused_as_docker_does() {
+    assert_eq!(Host::new().run("run -it busybox").2, "error: the input device is not a TTY\n");
+}
+
+#[test]
+fn what_is_not_there_is_told_with_a_hint() {
+    let host = Host::new();
+    for (line, code) in
+        [("stop nope", 1), ("rm -f nope", 1), ("inspect nope", 1), ("exec nope true", 125), ("logs nope", 1)]
+    {
+        let (found, stdout, stderr) = host.run(line);
+        assert_eq!((found, stdout.as_str()), (code, ""), "{line}: {stderr}");
+        assert_eq!(
+            stderr, "error: can't find VM: no ID/name matches for \"nope\"\nhint: see what there is: ignite ps -a\n",
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn several_objects_are_all_tried() {
+    let (code, stdout, stderr) = Host::new().run("rm a b");
+    assert_eq!((code, stdout.as_str()), (1, ""));
+    assert_eq!(stderr.matches("error: ").count(), 2, "{stderr}");
+}
+
+#[test]
+fn empty_lists_are_a_header_or_nothing() {
+    let host = Host::new();
+    let header = "VM ID   IMAGE   KERNEL   SIZE   CPUS   MEMORY   CREATED   STATUS   IPS   PORTS   NAME\n";
+    for (line, expected) in [
+        ("ps", header),
+        ("vm ls", header),
+        ("ps -q", ""),
+        ("ps -o json", "[]\n"),
+        ("images", "IMAGE ID   NAME   CREATED   SIZE\n"),
+        ("image ls -q", ""),
+        ("kernels", "KERNEL ID   NAME   CREATED   SIZE   VERSION   DEFAULT\n"),
+    ] {
+        assert_eq!(host.run(line), (0, expected.to_owned(), String::new()), "{line}");
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_ends_it_quietly() {
+    let host = Host::new();
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = host.command("completion bash").stdout(writer).stderr(Stdio::piped()).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(141));
+    assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn a_configuration_that_is_wrong_is_told_with_its_place() {
+    let host = Host::new();
+    let path = host.dir.path().join("config.yaml");
+    std::fs::write(&path, "apiVersion: ignite.weave.works/v1alpha4\nkind: Configuration\nspec:\n  runtim: docker\n")
+        .expect("a file");
+    let (code, _, stderr) = host.run(&format!("--ignite-config {} ps", path.display()));
+    assert_eq!(code, 1);
+    assert!(
+        stderr.contains("could not read configuration") && stderr.contains("line 4") && stderr.contains("runtim"),
+        "{stderr}"
+    );
+}
