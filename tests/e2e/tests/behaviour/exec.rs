@@ -80,7 +80,13 @@ pub fn a_terminal_has_a_size_that_follows_and_ctrl_c() {
         let mut terminal = Terminal::open(vm.exec_with(["-it"], ["sh"]));
         terminal.shows("# ").types("stty size; echo $TERM\r").shows("24 80").shows("xterm");
         terminal.resizes(50, 100).types("stty size\r").shows("50 100");
-        terminal.types("sleep 1000\r").types("\x03").shows("^C").types("echo after=$?\r").shows("after=130");
+        terminal
+            .types("echo go; sleep 1000\r")
+            .shows("\r\ngo\r\n")
+            .types("\x03")
+            .shows("^C")
+            .types("echo after=$?\r")
+            .shows("after=130");
         terminal.types("\x04");
         terminal.finish().exits(130);
         // Without a terminal of one's own -t is refused, as Docker does.

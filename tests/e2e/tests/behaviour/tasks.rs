@@ -62,7 +62,14 @@ pub fn a_terminal_is_a_real_one() {
     // The shell's prompt says that it runs; from then on it is typed to.
     terminal.shows("# ").types("tty; stty size\r").shows("/dev/").shows("24 80");
     terminal.resizes(40, 132).types("stty size\r").shows("40 132");
-    terminal.types("cat\r").types("typed\r").shows("typed\r\ntyped\r\n").types("\x03").shows("^C");
+    // The shell's own line editing must be over before something is typed to the command.
+    terminal
+        .types("echo go; cat\r")
+        .shows("\r\ngo\r\n")
+        .types("typed\r")
+        .shows("typed\r\ntyped\r\n")
+        .types("\x03")
+        .shows("^C");
     terminal.types("echo after=$?\r").shows("after=130");
     edit_with_vi(&mut terminal);
     terminal.types("exit 5\r");
