@@ -393,10 +393,16 @@ impl Agent {
 
     /// Says why, waits until the host has everything, and stops the machine.
     fn finish(&mut self, cause: ExitingCause, action: ShutdownAction) -> ! {
+        shutdown::kill_everything(false);
+        for (id, stream) in &mut self.streams {
+            stream.reaped(libc::SIGKILL);
+            let exit = stream.settle(&mut self.wire, &mut self.scratch);
+            let exit = exit.unwrap_or(StreamExit::Signaled { signal: libc::SIGKILL as u8 });
+            self.wire.send_json(*id, Kind::Close, &exit);
+        }
         self.wire.send(&GuestMessage::Exiting { cause });
         wait_for_goodbye(&mut self.wire);
         let action = shutdown::effective(action, Some(self.wire.channel()));
-        shutdown::kill_everything(false);
         shutdown::stop_machine(action, &self.disks)
     }
 }

@@ -118,7 +118,9 @@ impl Stream {
     /// Its process has been reaped with this wait status.
     pub fn reaped(&mut self, status: i32) {
         match &mut self.work {
-            Work::Process { exit, .. } => *exit = Some(exit_of(status)),
+            Work::Process { exit, .. } => {
+                exit.get_or_insert(exit_of(status));
+            }
             Work::Worker { is_reaped, .. } => *is_reaped = true,
             Work::Connection { .. } => {}
         }
