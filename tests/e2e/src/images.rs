@@ -22,6 +22,12 @@ pub fn redis() -> &'static str {
     SOURCE.get_or_init(|| source("redis"))
 }
 
+/// Layers that are hard to get right below `/corpus`, and `/list-tree`, which lists what became of them.
+pub fn hard_layers() -> &'static str {
+    static SOURCE: OnceLock<String> = OnceLock::new();
+    SOURCE.get_or_init(|| source("hard-layers"))
+}
+
 /// A distribution's kernel package.
 pub fn kernel_package() -> &'static Path {
     static PACKAGE: OnceLock<PathBuf> = OnceLock::new();

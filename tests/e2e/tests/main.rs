@@ -52,6 +52,8 @@ const TESTS: &[Test] = tests! {
         a_terminal_has_a_size_that_follows_and_ctrl_c
         many_at_once_do_not_mix
         some_megabytes_arrive_unchanged;
+    layers:
+        the_guests_tree_is_what_umoci_unpacks;
     registry:
         an_image_of_a_registry_runs
         a_password_is_taken_from_docker_config

@@ -3,6 +3,7 @@
 pub mod commands;
 pub mod crash;
 pub mod exec;
+pub mod layers;
 pub mod machine;
 pub mod objects;
 pub mod registry;
