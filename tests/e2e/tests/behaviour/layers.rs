@@ -16,14 +16,16 @@ pub fn the_guests_tree_is_what_umoci_unpacks() -> Report {
     let image = format!("{}:latest", layout(hard_layers()).display());
     Invocation::new("umoci").args(["unpack", "--image", &image]).args([&bundle]).finish().succeeds();
     let listed = Invocation::new("chroot").args([bundle.join("rootfs")]).args(["/list-tree", "/corpus"]).finish();
-    let expected = entries(&listed.succeeds().text());
+    let listing = listed.succeeds().text();
+    let expected = entries(&listing);
     std::fs::remove_dir_all(&bundle).expect("remove the bundle");
     assert!(expected.len() > 3000, "the corpus has {} entries", expected.len());
 
     for root_disk in ["overlay", "private"] {
         let listed =
             host.run(["--rm", "--network", "none", "--root-disk", root_disk, hard_layers(), "/list-tree", "/corpus"]);
-        let differences = differences(&expected, &entries(&listed.succeeds().text()), started);
+        let listing = listed.succeeds().text();
+        let differences = differences(&expected, &entries(&listing), started);
         assert!(
             differences.is_empty(),
             "{} entries differ with --root-disk {root_disk}:\n{}",
