@@ -1,8 +1,8 @@
 //! The table of commands, one row each, and the flags that all of them share.
 
 use crate::commands::{
-    attach, completion, create, doctor, exec, image, inspect, kernel, kill, logs, ps, restart, rm, run, start, stop,
-    version, vm, wait,
+    attach, completion, create, doctor, exec, image, inspect, kernel, kill, logs, manual, ps, restart, rm, run, start,
+    stop, version, vm, wait,
 };
 use crate::context::Context;
 use crate::report::Caller;
@@ -125,6 +125,9 @@ pub enum Command {
     Version(version::Args),
     /// Print a completion script for a shell
     Completion(completion::Args),
+    /// Write manual pages
+    #[command(hide = true)]
+    Manual(manual::Args),
 }
 
 impl Command {
@@ -152,6 +155,7 @@ impl Command {
             Command::Doctor(args) => doctor::run(args, context).await,
             Command::Version(args) => version::run(args),
             Command::Completion(args) => completion::run(args),
+            Command::Manual(args) => manual::run(args),
         }
     }
 

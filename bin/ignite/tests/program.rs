@@ -39,6 +39,16 @@ fn help_and_version_are_data() {
 }
 
 #[test]
+fn every_command_has_a_manual_page() {
+    let host = Host::new();
+    let dir = tempfile::tempdir().expect("a directory");
+    assert_eq!(host.run(&format!("manual {}", dir.path().display())).0, 0);
+    for page in ["ignite.1", "ignite-run.1", "ignite-image-import.1"] {
+        assert!(dir.path().join(page).is_file(), "{page}");
+    }
+}
+
+#[test]
 fn usage_errors_have_their_codes() {
     let host = Host::new();
     for (line, expected) in [

@@ -23,7 +23,7 @@ pub async fn for_each_vm(
         verb(engine, &uid).await?;
         Ok::<_, EngineError>(if context.is_quiet() { uid.to_string() } else { sanitize(query) })
     };
-    interruptible(finish_all(queries.iter().map(work).collect(), |done| print_line(done))).await
+    interruptible(finish_all(queries.iter().map(work).collect(), print_line)).await
 }
 
 /// Awaits all, in order; hands over what succeeded and reports what failed.

@@ -10,6 +10,7 @@ pub mod inspect;
 pub mod kernel;
 pub mod kill;
 pub mod logs;
+pub mod manual;
 pub mod ps;
 pub mod restart;
 pub mod rm;

@@ -17,5 +17,5 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     let engine = context.engine()?;
     let wait = async |query: &String| engine.wait(&engine.find_vm(query)?).await;
-    interruptible(finish_all(args.vms.iter().map(wait).collect(), |code| print_line(code))).await
+    interruptible(finish_all(args.vms.iter().map(wait).collect(), print_line)).await
 }

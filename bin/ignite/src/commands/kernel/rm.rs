@@ -25,5 +25,5 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
         engine.remove_kernel(&uid, args.force).await?;
         Ok::<_, EngineError>(uid)
     };
-    interruptible(finish_all(args.kernels.iter().map(remove).collect(), |uid| print_line(uid))).await
+    interruptible(finish_all(args.kernels.iter().map(remove).collect(), print_line)).await
 }
