@@ -48,6 +48,19 @@ impl ImageFile {
         Ok(ImageFile { file, dest: dest.into(), buffer: Vec::with_capacity(BUFFER), buffer_at: 0 })
     }
 
+    /// The name the file will have.
+    pub fn dest(&self) -> &Path {
+        &self.dest
+    }
+
+    /// Reads what was written and [flushed](ImageFile::flush); zeros beyond the end are the caller's to know.
+    pub fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.as_file().read_at(out, offset)?;
+        // Blocks of zeros at the end were never written.
+        out[read..].fill(0);
+        Ok(out.len())
+    }
+
     /// Writes `bytes` at `offset`. No block may be given content twice.
     pub fn write_at(&mut self, offset: u64, mut bytes: &[u8]) -> Result<(), DiskError> {
         let gap = offset.wrapping_sub(self.buffer_at + self.buffer.len() as u64);
@@ -103,7 +116,8 @@ impl ImageFile {
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
     }
 
-    fn flush(&mut self) -> Result<(), DiskError> {
+    /// Writes out what is buffered.
+    pub fn flush(&mut self) -> Result<(), DiskError> {
         let file = self.file.as_file();
         write_without_zeros(file, self.buffer_at, &self.buffer).map_err(|source| self.failed(source))?;
         self.buffer_at += self.buffer.len() as u64;

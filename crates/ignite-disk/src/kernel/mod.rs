@@ -1,10 +1,24 @@
 //! Kernels made ready to boot, from wherever they come.
 
+mod deb;
+mod decompress;
+mod depmod;
+mod features;
+mod find;
+mod image;
+mod import;
+mod module;
+mod modules;
+mod tree_files;
+
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DiskError, LayerSource};
+use crate::LayerSource;
+
+pub use import::import_kernel;
+pub(crate) use import::{BOOT_MODULES, BOOT_ORDER};
 
 /// How a kernel offers a feature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -93,9 +107,4 @@ pub enum KernelInput<'a> {
         /// Which release; the newest when `None`.
         release: Option<&'a str>,
     },
-}
-
-/// Makes a kernel ready to boot in `dest_dir`, an empty directory that the caller publishes.
-pub fn import_kernel(_input: KernelInput<'_>, dest_dir: &Path) -> Result<KernelInfo, DiskError> {
-    Err(DiskError::NoKernel { path: dest_dir.into(), reason: "not written yet".into() })
 }

@@ -6,5 +6,5 @@ mod path;
 mod prefetch;
 
 pub(crate) use apply::{Flattened, flatten};
-pub(crate) use path::find_file;
+pub(crate) use path::{find_file, resolve_path};
 use prefetch::Prefetched;

@@ -75,7 +75,7 @@ pub(crate) fn resolve_dir(tree: &mut Tree, names: &[&[u8]], missing: Missing) ->
 }
 
 /// The inode that `names` lead to, the last symbolic link followed too; `None` where there is nothing.
-pub(crate) fn resolve(tree: &Tree, names: &[&[u8]]) -> Option<InodeId> {
+fn resolve(tree: &Tree, names: &[&[u8]]) -> Option<InodeId> {
     let mut dir = ROOT;
     let mut pending: Vec<Vec<u8>> = names.iter().rev().map(|name| name.to_vec()).collect();
     let mut followed = 0;
@@ -105,9 +105,14 @@ pub(crate) fn resolve(tree: &Tree, names: &[&[u8]]) -> Option<InodeId> {
     Some(dir)
 }
 
+/// What a path leads to, symbolic links followed, the last one too.
+pub(crate) fn resolve_path(tree: &Tree, path: &[u8]) -> Option<InodeId> {
+    resolve(tree, &split_path(path).ok()?)
+}
+
 /// The regular file that a path leads to, symbolic links followed.
 pub(crate) fn find_file(tree: &Tree, path: &[u8]) -> Option<InodeId> {
-    let inode = resolve(tree, &split_path(path).ok()?)?;
+    let inode = resolve_path(tree, path)?;
     matches!(tree.inode(inode).body, Body::File { .. } | Body::Sparse { .. }).then_some(inode)
 }
 

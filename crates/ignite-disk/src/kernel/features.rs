@@ -1,0 +1,65 @@
+//! What a kernel offers, told by its configuration or by its modules.
+
+use super::modules::Modules;
+use super::{FeatureState, KernelFeatures};
+
+/// Tells from the kernel's `.config` where there is one, from its modules where not.
+pub(super) fn detect(config: Option<&str>, modules: Option<&Modules>, has_pvh: bool) -> KernelFeatures {
+    let of = |option: &str, module: &str| match config {
+        Some(config) => from_config(config, option),
+        None => modules.map_or(FeatureState::Unknown, |modules| from_modules(modules, module)),
+    };
+    KernelFeatures {
+        ext4: of("CONFIG_EXT4_FS", "ext4"),
+        overlay: of("CONFIG_OVERLAY_FS", "overlay"),
+        virtio_mmio: of("CONFIG_VIRTIO_MMIO", "virtio_mmio"),
+        virtio_mmio_cmdline: match config {
+            Some(config) => from_config(config, "CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES"),
+            None => FeatureState::Unknown,
+        },
+        virtio_pci: of("CONFIG_VIRTIO_PCI", "virtio_pci"),
+        virtio_blk: of("CONFIG_VIRTIO_BLK", "virtio_blk"),
+        virtio_net: of("CONFIG_VIRTIO_NET", "virtio_net"),
+        virtio_console: of("CONFIG_VIRTIO_CONSOLE", "virtio_console"),
+        virtio_vsock: of("CONFIG_VIRTIO_VSOCKETS", "vmw_vsock_virtio_transport"),
+        fuse: of("CONFIG_FUSE_FS", "fuse"),
+        pvh: if has_pvh { FeatureState::Builtin } else { FeatureState::Absent },
+    }
+}
+
+fn from_config(config: &str, option: &str) -> FeatureState {
+    for line in config.lines() {
+        match line.strip_prefix(option).and_then(|rest| rest.strip_prefix('=')) {
+            Some("y") => return FeatureState::Builtin,
+            Some("m") => return FeatureState::Module,
+            _ => {}
+        }
+    }
+    FeatureState::Absent
+}
+
+fn from_modules(modules: &Modules, name: &str) -> FeatureState {
+    match name {
+        _ if modules.is_module(name) => FeatureState::Module,
+        _ if modules.is_builtin(name) => FeatureState::Builtin,
+        _ if modules.knows_builtin() => FeatureState::Absent,
+        _ => FeatureState::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_tells_three_states() {
+        let config = "CONFIG_EXT4_FS=y\nCONFIG_OVERLAY_FS=m\n# CONFIG_FUSE_FS is not set\nCONFIG_VIRTIO_MMIO_X=y\n";
+        let features = detect(Some(config), None, true);
+        assert_eq!(features.ext4, FeatureState::Builtin);
+        assert_eq!(features.overlay, FeatureState::Module);
+        assert_eq!(features.fuse, FeatureState::Absent);
+        assert_eq!(features.virtio_mmio, FeatureState::Absent);
+        assert_eq!(features.pvh, FeatureState::Builtin);
+        assert_eq!(detect(None, None, false).ext4, FeatureState::Unknown);
+    }
+}
