@@ -4,6 +4,8 @@
 //! and shares it between the outer profiles, so that the guest is built once. Nothing of the outer build's flags or
 //! compiler wrappers reaches it.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "how a build script talks to cargo")]
+
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;

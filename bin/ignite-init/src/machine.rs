@@ -12,7 +12,7 @@ use std::io::{self, Read, Write};
 /// Name of the agent's process. systemd, when it shuts down, spares processes of root whose name starts with `@`.
 ///
 /// Source: <https://systemd.io/ROOT_STORAGE_DAEMONS/>.
-static AGENT_NAME: [u8; 14] = *b"@ignite-agent\0";
+const AGENT_NAME: &[u8] = b"@ignite-agent\0";
 
 /// Which side of the fork this process is.
 #[derive(Debug)]
@@ -54,14 +54,16 @@ pub fn split(args: &[String], env: &BTreeMap<String, String>) -> Result<Split, L
 
 /// Makes this process one that init and the OOM killer leave alone.
 fn become_agent() {
-    // SAFETY: the name is static, so the kernel may show it for as long as the process lives.
+    // On the heap, because the kernel shows a command line from anonymous memory only.
+    let name: &'static [u8] = Vec::leak(AGENT_NAME.to_vec());
+    // SAFETY: the name is never freed, so the kernel may show it for as long as the process lives.
     unsafe {
         libc::setsid();
         libc::prctl(libc::PR_SET_NAME, c"ignite-agent".as_ptr());
-        let start = AGENT_NAME.as_ptr() as libc::c_ulong;
+        let start = name.as_ptr() as libc::c_ulong;
         // The start first: the kernel keeps start <= end, and the stack with the old name lies above.
         libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_ARG_START, start, 0, 0);
-        libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_ARG_END, start + AGENT_NAME.len() as libc::c_ulong, 0, 0);
+        libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_ARG_END, start + name.len() as libc::c_ulong, 0, 0);
     }
     // Refused only where the capability is missing; the agent lives without.
     let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");

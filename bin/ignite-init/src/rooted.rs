@@ -4,7 +4,7 @@ use rustix::fs::{self, AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
 /// Largest file read whole: account files, `hosts`.
@@ -21,11 +21,6 @@ impl Rooted {
     pub fn open(path: &Path) -> io::Result<Rooted> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Rooted { directory: fs::open(path, flags, Mode::empty())? })
-    }
-
-    /// The directory itself.
-    pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.directory.as_fd()
     }
 
     /// Opens `path`, which is resolved inside the root. Never waits for a peer of a fifo, never gets a terminal.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use tokio::net::UnixStream;
+use tokio::net::UnixListener;
 use tokio::process::Child;
 use tokio::time::timeout;
 
@@ -175,6 +175,7 @@ pub struct Guest {
     pub console: PathBuf,
     pub started: Instant,
     pub hello_uptime_ms: u64,
+    listener: UnixListener,
 }
 
 impl Guest {
@@ -184,7 +185,7 @@ impl Guest {
         std::fs::write(dir.join("initramfs"), initramfs(kernel)).unwrap();
         let (socket, console) = (dir.join("agent.sock"), dir.join("console.log"));
         let _ = std::fs::remove_file(&socket);
-        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let listener = UnixListener::bind(&socket).unwrap();
         let show = |path: &Path| path.display().to_string();
         let mut args = vec![
             "-M".into(),
@@ -214,7 +215,7 @@ impl Guest {
             "-device".into(),
             "virtio-serial-device".into(),
             "-chardev".into(),
-            format!("socket,id=ag,path={}", show(&socket)),
+            format!("socket,id=ag,path={},reconnect=1", show(&socket)),
             "-device".into(),
             "virtserialport,chardev=ag,name=org.ignite.agent.0".into(),
             "-netdev".into(),
@@ -232,13 +233,20 @@ impl Guest {
         let started = Instant::now();
         let mut command = tokio::process::Command::new("qemu-system-x86_64");
         let qemu = command.args(&args).stdin(Stdio::null()).kill_on_drop(true).spawn().unwrap();
-        let (stream, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
-        Self::greet(stream, qemu, console, started).await
+        Self::greet(listener, qemu, console, started).await
     }
 
-    async fn greet(stream: UnixStream, qemu: Child, console: PathBuf, started: Instant) -> Guest {
+    /// Drops the connection and takes the VMM's next.
+    pub async fn reconnect(self) -> Guest {
+        let Guest { qemu, connection, events: _, console, started, hello_uptime_ms: _, listener } = self;
+        connection.close();
+        Self::greet(listener, qemu, console, started).await
+    }
+
+    async fn greet(listener: UnixListener, qemu: Child, console: PathBuf, started: Instant) -> Guest {
+        let (stream, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
         let (connection, events) = Connection::start(stream);
-        let mut guest = Guest { qemu, connection, events, console, started, hello_uptime_ms: 0 };
+        let mut guest = Guest { qemu, connection, events, console, started, hello_uptime_ms: 0, listener };
         match guest.next_event().await {
             Some(GuestMessage::Hello { protocol, uptime_ms, .. }) => {
                 assert_eq!(protocol, ignite_agent_protocol::PROTOCOL_VERSION);
