@@ -26,6 +26,8 @@ use tokio::time::{Instant, sleep_until};
 const AFTER_GRACE: Duration = Duration::from_secs(3);
 /// A guest that has announced its end and has its disks in order may take so long to be gone.
 const AFTER_ANNOUNCEMENT: Duration = Duration::from_secs(5);
+/// A network's helper that ends sooner than this before its VMM has ended because of it.
+const NETWORK_REPORT_DELAY: Duration = Duration::from_secs(1);
 /// Longest the channel of a VMM that has ended is read.
 const LAST_WORDS_DEADLINE: Duration = Duration::from_secs(2);
 /// Longest a task's last output may take to reach who is attached.
@@ -219,6 +221,7 @@ impl Run<'_> {
         let mut power_button_at: Option<Instant> = None;
         let mut kill_at: Option<Instant> = None;
         let mut is_agent_there = true;
+        let mut lost_network: Option<(String, Instant)> = None;
         let far = Instant::now() + Duration::from_secs(365 * 24 * 3600);
         let exit = loop {
             tokio::select! {
@@ -287,7 +290,12 @@ impl Run<'_> {
                         tracing::error!("end the VMM: {error}");
                     }
                 }
-                how = first_helper_end(attachment) => tracing::warn!("the guest has lost its network: {how}"),
+                how = first_helper_end(attachment) => lost_network = Some((how, Instant::now() + NETWORK_REPORT_DELAY)),
+                () = sleep_until(lost_network.as_ref().map_or(far, |(_, at)| *at)), if lost_network.is_some() => {
+                    if let Some((how, _)) = lost_network.take() {
+                        tracing::warn!("the guest has lost its network: {how}");
+                    }
+                }
             }
         };
         tracing::info!("the machine ended: {:?} {}", exit.cause, exit.detail);
