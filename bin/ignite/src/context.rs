@@ -1,6 +1,7 @@
 //! What every command gets: the settings, the engine, and where its output goes.
 
 use crate::render::progress::ProgressBars;
+use crate::report;
 use crate::settings::Settings;
 use ignite_engine::{Engine, EngineError};
 use std::cell::OnceCell;
@@ -30,6 +31,13 @@ impl Context {
     /// True when only ids are wanted.
     pub fn is_quiet(&self) -> bool {
         self.settings.quiet
+    }
+
+    /// Says what is to be known about a VM that has been started.
+    pub fn tell_notes(&self, notes: &[String]) {
+        if !self.is_quiet() {
+            notes.iter().for_each(|note| report::warning(note));
+        }
     }
 
     /// Bars on a terminal; elsewhere only what deserves a line.

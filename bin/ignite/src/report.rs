@@ -112,6 +112,11 @@ pub fn note(text: &str) {
     let _ = writeln!(anstream::stderr(), "{}", sanitize(text));
 }
 
+/// The same, on a line of its own where a terminal's cursor may stand behind a prompt of the guest.
+pub fn note_after_session(text: &str) {
+    let _ = writeln!(anstream::stderr(), "\n{}", sanitize(text));
+}
+
 /// A line for people about something that may be wrong.
 pub fn warning(text: &str) {
     let _ = writeln!(anstream::stderr(), "{WARNING}warning:{WARNING:#} {}", sanitize(text));

@@ -1,7 +1,7 @@
 //! The local terminal: its size, and raw mode that is left on every way out.
 
 use ignite_agent_protocol::message::WindowSize;
-use rustix::termios::{self, OptionalActions, Termios};
+use rustix::termios::{self, LocalModes, OptionalActions, Termios};
 use std::io::{self, IsTerminal};
 use std::sync::Mutex;
 
@@ -29,6 +29,35 @@ impl RawMode {
 impl Drop for RawMode {
     fn drop(&mut self) {
         restore();
+    }
+}
+
+/// While this lives, a typed Ctrl-C is not shown as `^C`, which would push what is drawn out of its place.
+#[derive(Debug)]
+pub struct HiddenKeys(());
+
+impl HiddenKeys {
+    /// Absent where standard input is no terminal of ours: a job in the background would be stopped for touching it.
+    pub fn enter() -> Option<HiddenKeys> {
+        let stdin = io::stdin();
+        let foreground = termios::tcgetpgrp(&stdin).ok()?;
+        let mut termios = termios::tcgetattr(&stdin).ok()?;
+        if foreground != rustix::process::getpgrp() || !termios.local_modes.contains(LocalModes::ECHOCTL) {
+            return None;
+        }
+        termios.local_modes.remove(LocalModes::ECHOCTL);
+        termios::tcsetattr(&stdin, OptionalActions::Now, &termios).ok()?;
+        Some(HiddenKeys(()))
+    }
+}
+
+impl Drop for HiddenKeys {
+    fn drop(&mut self) {
+        let stdin = io::stdin();
+        if let Ok(mut termios) = termios::tcgetattr(&stdin) {
+            termios.local_modes.insert(LocalModes::ECHOCTL);
+            let _ = termios::tcsetattr(&stdin, OptionalActions::Now, &termios);
+        }
     }
 }
 

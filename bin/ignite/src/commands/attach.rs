@@ -69,7 +69,10 @@ impl Connection<'_> {
         match relay.run(session).await? {
             Ending::Exited(exit) => Ok(exit_code(&exit)),
             Ending::Detached => {
-                report::note(&format!("left {0}, which goes on; come back: ignite attach {0}", vm.metadata.name));
+                report::note_after_session(&format!(
+                    "left {0}, which goes on; come back: ignite attach {0}",
+                    vm.metadata.name
+                ));
                 Ok(0)
             }
             Ending::Abandoned(interrupted) => Err(interrupted.into()),

@@ -45,7 +45,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     let is_machine = vm.status.role.as_deref() == Some("machine");
     let attach = AttachOptions { stdin: vm.spec.stdin, size: terminal::size() };
     let mode = if args.detach || is_machine { StartMode::Background } else { StartMode::Foreground(attach.clone()) };
-    let started = start_or_undo(engine, &vm, uid, mode, &progress).await?;
+    let started = start_or_undo(context, &vm, uid, mode, &progress).await?;
     progress.finish();
     if let Some(session) = started {
         return relay(&args, engine, &vm, uid, session).await;
@@ -72,16 +72,17 @@ pub fn check_tty(interactive: bool, tty: bool) -> anyhow::Result<()> {
 
 /// Starts the VM; when it is not to be waited for any more, or fails and was to be removed, nothing of it is left.
 async fn start_or_undo(
-    engine: &Engine,
+    context: &Context,
     vm: &Vm,
     uid: &Uid,
     mode: StartMode,
     progress: &ProgressBars,
 ) -> anyhow::Result<Option<Session>> {
+    let engine = context.engine()?;
     match interruptible(engine.start(uid, mode, progress.listener())).await {
         Ok(started) => {
             progress.finish();
-            started.notes.iter().for_each(|note| report::note(note));
+            context.tell_notes(&started.notes);
             Ok(started.session)
         }
         Err(error) => {
@@ -112,7 +113,10 @@ async fn relay(args: &Args, engine: &Engine, vm: &Vm, uid: &Uid, session: Sessio
     match relay.run(session).await? {
         Ending::Exited(exit) => Ok(exit_code(&exit)),
         Ending::Detached => {
-            report::note(&format!("\nleft {0}, which goes on; come back: ignite attach {0}", vm.metadata.name));
+            report::note_after_session(&format!(
+                "left {0}, which goes on; come back: ignite attach {0}",
+                vm.metadata.name
+            ));
             Ok(0)
         }
         Ending::Abandoned(interrupted) => {

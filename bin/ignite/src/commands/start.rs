@@ -5,7 +5,7 @@ use crate::commands::many::for_each_vm;
 use crate::commands::run::check_tty;
 use crate::context::Context;
 use crate::detach_keys::DetachKeys;
-use crate::report::{self, UsageError};
+use crate::report::UsageError;
 use crate::session::SignalPath;
 use crate::signals::interruptible;
 use crate::terminal;
@@ -37,7 +37,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     let code = for_each_vm(&args.vms, context, async |engine, uid| {
         let started = engine.start(uid, StartMode::Background, progress.listener()).await?;
         progress.finish();
-        started.notes.iter().for_each(|note| report::note(note));
+        context.tell_notes(&started.notes);
         Ok(())
     });
     code.await
@@ -58,7 +58,7 @@ async fn start_attached(args: Args, context: &Context) -> anyhow::Result<u8> {
     let progress = context.progress();
     let started = interruptible(engine.start(&uid, mode, progress.listener())).await?;
     progress.finish();
-    started.notes.iter().for_each(|note| report::note(note));
+    context.tell_notes(&started.notes);
     let session = match started.session {
         Some(session) => session,
         None => engine.attach(&uid, AttachOptions { stdin: args.interactive, ..options }).await?,

@@ -2,6 +2,7 @@
 
 use crate::render::text::sanitize;
 use crate::report;
+use crate::terminal::HiddenKeys;
 use ignite_engine::{Progress, ProgressEvent};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::HashMap;
@@ -30,6 +31,7 @@ struct State {
     is_finished: bool,
     phase: Option<ProgressBar>,
     layers: HashMap<String, ProgressBar>,
+    keys: Option<HiddenKeys>,
 }
 
 impl ProgressBars {
@@ -58,6 +60,7 @@ impl ProgressBars {
         if let Some(phase) = state.phase.take() {
             phase.finish_and_clear();
         }
+        state.keys = None;
         drop(state);
         let _ = self.0.multi.clear();
         self.0.multi.set_draw_target(ProgressDrawTarget::hidden());
@@ -78,8 +81,9 @@ impl Bars {
 
     fn show_after(&self, delay: Duration) {
         let waited = self.finished.wait_timeout_while(self.lock(), delay, |state| !state.is_finished);
-        let (state, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (mut state, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
         if !state.is_finished {
+            state.keys = HiddenKeys::enter();
             self.multi.set_draw_target(ProgressDrawTarget::stderr());
         }
     }
