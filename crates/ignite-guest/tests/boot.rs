@@ -455,3 +455,37 @@ async fn a_machine_runs_its_own_init_beside_the_agent() {
     guest.configure(configuration(Role::Task(sh("cat /root/down")))).await;
     assert_eq!(read_all(task).await.stdout, "down\n", "init ran its own shutdown");
 }
+
+#[tokio::test]
+async fn systemd_runs_beside_the_agent_and_stops_cleanly() {
+    let Some(kernel) = Kernel::from_environment("systemd") else { return };
+    let Some(base) = std::env::var_os("IGNITE_TEST_SYSTEMD_BASE") else {
+        eprintln!("skipped systemd: IGNITE_TEST_SYSTEMD_BASE, an ext4 image of a Debian with systemd, is not set");
+        return;
+    };
+    let disks = Disks::on_base(&kernel, base.as_ref());
+    let machine = || configuration(Role::Machine { args: vec!["/sbin/init".into()], env: Default::default() });
+    let mut guest = Guest::boot(&kernel, &disks).await;
+    guest.configure(machine()).await;
+    let state =
+        guest.sh("while [ ! -S /run/systemd/private ]; do sleep 1; done; systemctl is-system-running --wait").await;
+    eprintln!("systemd after {:.1?}: {state:?}", guest.started.elapsed());
+    let outcome = guest
+        .sh("systemctl --failed --no-legend; systemd-detect-virt -c; tr '\\0' . </proc/$PPID/cmdline; hostname")
+        .await;
+    assert_eq!(outcome.stdout, "none\n@ignite-agent.vm\n", "{outcome:?}");
+    guest.sh("mkdir -p /var/log/journal; journalctl --flush").await;
+    guest.connection.send(&HostMessage::Shutdown { action: ShutdownAction::Poweroff, grace_ms: 120_000 }).unwrap();
+    assert_eq!(guest.next_event().await, Some(GuestMessage::Exiting { cause: ExitingCause::Poweroff }));
+    guest.wait_for_end().await;
+    eprintln!("console: {}", guest.console_text());
+    let state =
+        std::process::Command::new("/usr/sbin/dumpe2fs").arg("-h").arg(disks.path("writable")).output().unwrap();
+    eprintln!("needs recovery: {}", String::from_utf8_lossy(&state.stdout).contains("needs_recovery"));
+
+    let mut guest = Guest::boot(&kernel, &disks).await;
+    let task = guest.connection.task_stream().unwrap();
+    guest.configure(configuration(Role::Task(sh("journalctl -o cat | tail -n 8")))).await;
+    let journal = read_all(task).await;
+    assert!(journal.stdout.contains("Journal stopped"), "{journal:?}");
+}

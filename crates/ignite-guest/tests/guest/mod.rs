@@ -114,6 +114,13 @@ impl Disks {
         Disks { dir }
     }
 
+    /// The same with another base: an ext4 image.
+    pub fn on_base(kernel: &Kernel, base: &Path) -> Disks {
+        let disks = Disks::make(kernel, &[]);
+        std::fs::copy(base, disks.path("base")).unwrap();
+        disks
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -295,7 +302,10 @@ impl Guest {
     /// Runs a command and gives its output, error output and end.
     pub async fn exec(&self, process: Process) -> Outcome {
         match self.open(Open::Exec(process)).await {
-            Ok((_, stream)) => read_all(stream).await,
+            Ok((_, stream)) => {
+                let ending = tokio::spawn(read_all(stream)).await;
+                ending.unwrap_or_else(|e| panic!("{e}; console:\n{}", self.console_text()))
+            }
             Err(OpenError::Refused(exit)) => Outcome { stdout: String::new(), stderr: String::new(), exit },
             Err(e) => panic!("{e}"),
         }
@@ -341,7 +351,7 @@ pub async fn collect(mut output: ignite_agent_protocol::client::StreamOutput) ->
                 let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
                 return Outcome { stdout: text(stdout), stderr: text(stderr), exit };
             }
-            Some(StreamEvent::Lost(e)) => panic!("{e}"),
+            Some(StreamEvent::Lost(e)) => panic!("{e:?}"),
             None => panic!("the stream ended without an exit"),
         }
     }
