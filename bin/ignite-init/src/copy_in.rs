@@ -5,7 +5,7 @@ use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Times
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Component, Path, PathBuf};
 use tar::{Archive, Entry, EntryType};
 
@@ -20,6 +20,11 @@ pub struct Target {
 }
 
 impl Target {
+    /// The descriptor it needs.
+    pub fn fd(&self) -> RawFd {
+        self.directory.as_raw_fd()
+    }
+
     /// Opens an existing directory.
     pub fn open(path: &str, keep_owner: bool) -> io::Result<Target> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use tar::{Builder, EntryType, Header};
@@ -23,6 +23,11 @@ pub struct Source {
 }
 
 impl Source {
+    /// The descriptor it needs.
+    pub fn fd(&self) -> RawFd {
+        self.directory.as_raw_fd()
+    }
+
     /// Finds `path`; its base name is the archive's first member. A link is followed only with `follow`.
     pub fn open(path: &str, follow: bool) -> io::Result<Source> {
         let given = Path::new(path);

@@ -40,11 +40,11 @@ pub fn start(id: u32, open: Open) -> Result<Started, StreamExit> {
         }
         Open::CopyOut { path, follow } => {
             let source = copy_out::Source::open(&path, follow).map_err(|e| failed(format!("{path}: {e}")))?;
-            of_child(spawn::fork_worker(|_, output| copy_out::run(source, output)), false)
+            of_child(spawn::fork_worker(source.fd(), |_, output| copy_out::run(source, output)), false)
         }
         Open::CopyIn { path, keep_owner } => {
             let target = copy_in::Target::open(&path, keep_owner).map_err(|e| failed(format!("{path}: {e}")))?;
-            of_child(spawn::fork_worker(|input, _| copy_in::run(&target, input)), false)
+            of_child(spawn::fork_worker(target.fd(), |input, _| copy_in::run(&target, input)), false)
         }
         Open::Connect { port } => {
             let socket = connect(port).map_err(|e| failed(format!("connect to port {port}: {e}")))?;

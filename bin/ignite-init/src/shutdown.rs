@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 /// Time that processes have between SIGTERM and SIGKILL when the machine ends over their heads.
 const TERM_GRACE: Duration = Duration::from_secs(2);
+/// Time that killed processes have to go; one that hangs in the kernel is left behind.
+const KILL_GRACE: Duration = Duration::from_secs(5);
 
 /// How a machine's init is told to end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,24 +69,34 @@ pub fn effective(action: ShutdownAction, channel: Option<&Channel>) -> ShutdownA
     if channel.is_some_and(Channel::is_vsock) { ShutdownAction::Reboot } else { action }
 }
 
-/// Kills every other process and waits for those that are this process's children.
+/// Kills every other process and waits, for a limited time, for those that are this process's children.
 pub fn kill_everything(with_grace: bool) {
-    // SAFETY: signals and waits only.
+    // SAFETY: signals only; PID 1 and this process are spared.
     unsafe {
         if with_grace {
             libc::kill(-1, libc::SIGTERM);
-            let start = Instant::now();
-            while start.elapsed() < TERM_GRACE && has_children() {
-                let mut set = std::mem::zeroed();
-                libc::sigemptyset(&mut set);
-                libc::sigaddset(&mut set, libc::SIGCHLD);
-                let wait = libc::timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-                libc::sigtimedwait(&set, std::ptr::null_mut(), &wait);
-            }
+            wait_for_children(TERM_GRACE);
         }
         libc::kill(-1, libc::SIGKILL);
-        if libc::getpid() == 1 {
-            while libc::waitpid(-1, std::ptr::null_mut(), 0) > 0 {}
+    }
+    wait_for_children(KILL_GRACE);
+}
+
+/// Waits until there is no child any more. SIGCHLD is blocked, so none is missed between looking and waiting.
+fn wait_for_children(limit: Duration) {
+    let deadline = Instant::now() + limit;
+    while has_children() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        // SAFETY: the set is initialised and the time lives through the call.
+        unsafe {
+            let mut set = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            libc::sigaddset(&mut set, libc::SIGCHLD);
+            let wait = libc::timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+            libc::sigtimedwait(&set, std::ptr::null_mut(), &wait);
         }
     }
 }

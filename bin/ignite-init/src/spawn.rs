@@ -82,8 +82,9 @@ pub fn start(launch: &Launch) -> Result<Child, LaunchError> {
     }
 }
 
-/// Runs `work` in a forked child: it has the stream's standard input and output, and may block.
-pub fn fork_worker(work: impl FnOnce(File, File) -> StreamExit) -> Result<Child, LaunchError> {
+/// Runs `work` in a forked child: it has the stream's standard input and output and the descriptor `needed`, and may
+/// block.
+pub fn fork_worker(needed: RawFd, work: impl FnOnce(File, File) -> StreamExit) -> Result<Child, LaunchError> {
     let prepare = |e: rustix::io::Errno| LaunchError::Prepare { doing: "make pipes".to_owned(), source: e.into() };
     let (report, report_child) = pipe_with(PipeFlags::CLOEXEC).map_err(prepare)?;
     let streams = Streams::pipes(true).map_err(prepare)?;
@@ -97,7 +98,10 @@ pub fn fork_worker(work: impl FnOnce(File, File) -> StreamExit) -> Result<Child,
             unsafe { libc::setsid() };
             let ends = streams.into_child_ends();
             let exit = match ends {
-                Some((stdin, stdout)) => work(stdin, stdout),
+                Some((stdin, stdout)) => {
+                    close_all_but([stdin.as_raw_fd(), stdout.as_raw_fd(), report_child.as_raw_fd(), needed]);
+                    work(stdin, stdout)
+                }
                 None => StreamExit::Failed { code: 125, message: "no pipes".to_owned() },
             };
             let _ = File::from(report_child).write_all(&serde_json::to_vec(&exit).unwrap_or_default());
@@ -105,6 +109,24 @@ pub fn fork_worker(work: impl FnOnce(File, File) -> StreamExit) -> Result<Child,
         }
         pid => Ok(Child { report: Some(report), ..streams.parent(pid) }),
     }
+}
+
+/// In a worker: closes what belongs to the parent and its other streams, whose ends would otherwise not be seen while
+/// this worker lives.
+fn close_all_but(mut kept: [RawFd; 4]) {
+    kept.sort_unstable();
+    let close_range = |first: RawFd, last: RawFd| {
+        if first <= last {
+            // SAFETY: nothing in this process uses the descriptors any more; it ends without dropping their owners.
+            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        }
+    };
+    let mut first = 3;
+    for fd in kept {
+        close_range(first, fd - 1);
+        first = first.max(fd + 1);
+    }
+    close_range(first, RawFd::MAX);
 }
 
 /// Sets the size of the terminal behind this descriptor.
@@ -164,7 +186,7 @@ impl Streams {
 
     fn into_child_ends(self) -> Option<(File, File)> {
         match self {
-            // The worker's standard error stays open in nobody, so that it ends with the worker.
+            // A worker has no standard error; its read end sees end of file at once.
             Streams::Pipes { stdin: Some((_, stdin)), stdout: (_, stdout), .. } => {
                 Some((File::from(stdin), File::from(stdout)))
             }
