@@ -4,19 +4,21 @@ use crate::render::progress::ProgressBars;
 use crate::report;
 use crate::settings::Settings;
 use ignite_engine::{Engine, EngineError};
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashSet;
 
 /// Settings and, once a command needs it, the engine.
 pub struct Context {
     /// What flags, environment and configuration file say.
     pub settings: Settings,
     engine: OnceCell<Engine>,
+    told: RefCell<HashSet<String>>,
 }
 
 impl Context {
     /// A context that has not opened the engine yet.
     pub fn new(settings: Settings) -> Context {
-        Context { settings, engine: OnceCell::new() }
+        Context { settings, engine: OnceCell::new(), told: RefCell::default() }
     }
 
     /// The engine, opened at the first call.
@@ -33,10 +35,12 @@ impl Context {
         self.settings.quiet
     }
 
-    /// Says what is to be known about a VM that has been started.
+    /// Says what is to be known about a VM that has been started; what several have in common, once.
     pub fn tell_notes(&self, notes: &[String]) {
-        if !self.is_quiet() {
-            notes.iter().for_each(|note| report::warning(note));
+        for note in notes {
+            if !self.is_quiet() && self.told.borrow_mut().insert(note.clone()) {
+                report::warning(note);
+            }
         }
     }
 

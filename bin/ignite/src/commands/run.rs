@@ -1,5 +1,6 @@
 //! `ignite run`: create and start; a task's streams are ours until it ends.
 
+use crate::commands::attach;
 use crate::commands::create::{interruptible_create, uid_of};
 use crate::commands::print_line;
 use crate::commands::vm_flags::VmFlags;
@@ -43,8 +44,8 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     let vm = interruptible_create(&args.vm, context, &progress).await?;
     let uid = uid_of(&vm)?;
     let is_machine = vm.status.role.as_deref() == Some("machine");
-    let attach = AttachOptions { stdin: vm.spec.stdin, size: terminal::size() };
-    let mode = if args.detach || is_machine { StartMode::Background } else { StartMode::Foreground(attach.clone()) };
+    let options = AttachOptions { stdin: vm.spec.stdin, size: terminal::size() };
+    let mode = if args.detach || is_machine { StartMode::Background } else { StartMode::Foreground(options.clone()) };
     let started = start_or_undo(context, &vm, uid, mode, &progress).await?;
     progress.finish();
     if let Some(session) = started {
@@ -53,7 +54,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     print_line(uid)?;
     if is_machine && !args.detach {
         if vm.spec.stdin || vm.spec.tty {
-            return attach_console(&args, engine, uid, attach).await;
+            return attach_console(&args, engine, &vm, uid, options).await;
         }
         if !context.is_quiet() {
             report::note(&format!("{} boots in the background; get in: ignite exec -it {0} sh", vm.metadata.name));
@@ -127,16 +128,17 @@ async fn relay(args: &Args, engine: &Engine, vm: &Vm, uid: &Uid, session: Sessio
     }
 }
 
-async fn attach_console(args: &Args, engine: &Engine, uid: &Uid, options: AttachOptions) -> anyhow::Result<u8> {
+async fn attach_console(
+    args: &Args,
+    engine: &Engine,
+    vm: &Vm,
+    uid: &Uid,
+    options: AttachOptions,
+) -> anyhow::Result<u8> {
     let stdin = options.stdin;
-    let session = engine.attach(uid, options).await?;
-    let detach_keys = Some(args.detach_keys.clone().unwrap_or_default());
-    let relay = Relay { stdin, tty: true, detach_keys, signals: SignalPath::Us };
-    match relay.run(session).await? {
-        Ending::Exited(exit) => Ok(exit_code(&exit)),
-        Ending::Detached => Ok(0),
-        Ending::Abandoned(interrupted) => Err(interrupted.into()),
-    }
+    let session = interruptible(engine.attach(uid, options)).await?;
+    let detach_keys = args.detach_keys.clone().unwrap_or_default();
+    attach::Connection { stdin, tty: true, detach_keys, signals: SignalPath::Us }.relay(vm, session).await
 }
 
 /// The exit code of a process that has ended; says why when it could not be started.
