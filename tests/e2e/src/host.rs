@@ -153,7 +153,7 @@ impl Host {
     /// Ends and removes whatever is left, and says what a VM's logs say if the test has failed.
     fn clean_up(&self) {
         if std::thread::panicking() {
-            crate::vm::show_logs(&self.data_dir());
+            crate::vm::show_logs(&self.data_dir(), None);
         }
         let remaining = fs::read_dir(self.data_dir().join("vm")).into_iter().flatten().flatten();
         let uids: Vec<_> = remaining.map(|entry| entry.file_name()).collect();

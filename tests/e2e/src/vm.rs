@@ -130,7 +130,7 @@ impl<'a> Vm<'a> {
 impl Drop for Vm<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            show_logs(&self.host.data_dir());
+            show_logs(&self.host.data_dir(), Some(&self.name));
         }
         let _ = std::panic::catch_unwind(|| {
             self.host.ignite(["rm", "-f", &self.name]).within(BOOT).finish();
@@ -140,10 +140,14 @@ impl Drop for Vm<'_> {
 
 const SHOWN_LINES: usize = 25;
 
-/// Prints the last lines of the logs of all VMs of a data directory.
+/// Prints the last lines of the logs of a VM, or of all VMs, of a data directory.
 #[allow(clippy::print_stderr, reason = "a failing test's own words")]
-pub(crate) fn show_logs(data: &Path) {
+pub(crate) fn show_logs(data: &Path, name: Option<&str>) {
     for vm in fs::read_dir(data.join("vm")).into_iter().flatten().flatten() {
+        let record = fs::read_to_string(vm.path().join("metadata.json")).unwrap_or_default();
+        if name.is_some_and(|name| !record.contains(&format!("\"name\": \"{name}\""))) {
+            continue;
+        }
         for log in ["metadata.json", "supervisor.log", "console.log", "task.log"] {
             let Ok(bytes) = fs::read(vm.path().join(log)) else { continue };
             let text = String::from_utf8_lossy(&bytes);

@@ -1,15 +1,15 @@
 //! Machines: an image that boots its own init.
 
-use ignite_e2e::Host;
 use ignite_e2e::images::debian;
 use ignite_e2e::wait::{BOOT, until};
+use ignite_e2e::{Host, Vm};
 
 pub fn a_machine_keeps_its_files_and_ends_cleanly() {
     let host = Host::shared();
     let vm = host.vm("debian");
     // An image with an init and no command is a machine, and a machine starts in the background without being asked.
     vm.run(["--memory", "512MB", debian()]).succeeds();
-    vm.exec(["systemctl", "is-system-running", "--wait"]).succeeds().prints("running\n");
+    is_up(&vm);
     vm.exec(["cat", "/proc/1/comm"]).prints("systemd\n");
     vm.exec(["hostname"]).prints(&format!("{}\n", vm.name()));
     let host_kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("the host's kernel");
@@ -34,10 +34,21 @@ pub fn a_machine_keeps_its_files_and_ends_cleanly() {
     assert_eq!(vm.inspect()["status"]["exitCode"], 137);
 }
 
+/// Waits until systemd has done all its starting, and checks that nothing of it failed. `Running` says only that init is
+/// on its way; until it listens, `systemctl` says `offline`.
+fn is_up(vm: &Vm<'_>) {
+    let state = until("systemd to be up", BOOT, || {
+        let state = vm.exec(["systemctl", "is-system-running", "--wait"]);
+        (!matches!(state.line().as_str(), "" | "offline" | "starting" | "initializing")).then_some(state)
+    });
+    state.prints("running\n").succeeds();
+}
+
 pub fn a_guest_that_powers_off_or_reboots_ends_as_documented() {
     let host = Host::shared();
     let vm = host.vm("ends");
     vm.run([debian()]).succeeds();
+    is_up(&vm);
     let waiting = host.ignite(["wait", vm.name()]).start();
     // The connection may go before the command has an answer.
     vm.exec(["systemctl", "poweroff"]);
@@ -47,6 +58,7 @@ pub fn a_guest_that_powers_off_or_reboots_ends_as_documented() {
 
     // A reboot is the guest's own affair: the VM stays the same, and runs.
     vm.does("start").succeeds();
+    is_up(&vm);
     let boot_id = || vm.exec(["cat", "/proc/sys/kernel/random/boot_id"]);
     let before = boot_id().succeeds().line();
     vm.exec(["systemctl", "reboot"]);

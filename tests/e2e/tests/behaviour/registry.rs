@@ -38,6 +38,7 @@ pub fn a_password_is_taken_from_docker_config() -> Report {
     host.does(["image", "import", &reference]).gives_a_hint();
     host.file("home/.docker/config.json", config("YWxpY2U6b3BlbiBzZXNhbWU="));
     host.does(["image", "import", &reference]).succeeds();
+    drop(registry);
     host.assert_nothing_left();
     Ok(())
 }
@@ -53,6 +54,7 @@ pub fn a_cut_download_is_resumed() -> Report {
     let layer_bytes = registry.largest_blob();
     let carried = proxy.bytes_carried();
     assert!(carried < layer_bytes * 2, "{carried} bytes were carried for a layer of {layer_bytes}: it was not resumed");
+    drop(registry);
     host.assert_nothing_left();
     Ok(())
 }
@@ -66,6 +68,7 @@ pub fn a_registry_that_lies_about_content_is_refused() -> Report {
     registry.corrupt_blobs_larger_than(1 << 20);
     host.does(["image", "import", &registry.reference("test/redis:v1")]).fails().complains("digest");
     host.does(["image", "ls"]).succeeds().does_not_say("test/redis");
+    drop(registry);
     host.assert_nothing_left();
     Ok(())
 }

@@ -53,7 +53,7 @@ pub fn what_cannot_be_run_exits_as_in_docker() {
     let host = Host::shared();
     host.run(["--rm", busybox(), "no-such-program"]).exits(127).complains("no-such-program");
     host.run(["--rm", busybox(), "/etc/passwd"]).exits(126).complains("/etc/passwd");
-    host.run(["--rm", "oci:/no/such/layout", "true"]).exits(125).gives_a_hint();
+    host.run(["--rm", "oci:/no/such/layout", "true"]).exits(125).complains("/no/such/layout");
 }
 
 pub fn a_terminal_is_a_real_one() {
