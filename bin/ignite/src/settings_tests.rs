@@ -7,7 +7,7 @@ fn host(env: &[(&str, &str)]) -> Host {
         env: env.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect(),
         uid: 1000,
         program: "/nowhere/ignite".into(),
-        working_dir: "/work".into(),
+        working_dir: "/cwd".into(),
         temp_dir: "/nowhere".into(),
         system_config: "/nowhere/config.yaml".into(),
     }
@@ -35,8 +35,8 @@ fn directories_follow_flag_then_environment_then_user() {
         (&none, with(&[("XDG_DATA_HOME", "relative")]), "/home/u/.local/share/ignite", "/run/user/1000/ignite"),
         (&none, with(&[("IGNITE_DATA_DIR", "/e")]), "/e", "/e/run"),
         (&none, with(&[("IGNITE_DATA_DIR", "/e"), ("IGNITE_RUN_DIR", "/er")]), "/e", "/er"),
-        (&data, with(&[("IGNITE_DATA_DIR", "/e")]), "/work/d", "/work/d/run"),
-        (&both, with(&[("IGNITE_RUN_DIR", "/er")]), "/work/d", "/r"),
+        (&data, with(&[("IGNITE_DATA_DIR", "/e")]), "/cwd/d", "/cwd/d/run"),
+        (&both, with(&[("IGNITE_RUN_DIR", "/er")]), "/cwd/d", "/r"),
         (&none, Host { uid: 0, ..with(&[]) }, "/var/lib/ignite", "/run/ignite"),
         (&none, Host { uid: 0, ..with(&[("IGNITE_DATA_DIR", "")]) }, "/var/lib/ignite", "/run/ignite"),
     ] {
