@@ -147,7 +147,8 @@ pub fn killing_the_supervisor_or_the_vmm_during_a_stop_is_a_stop() {
     let host = Host::new();
     for program in ["ignite-spawn", "qemu", "cli"] {
         let vm = host.vm("stopping");
-        vm.run_in_background([busybox(), "sh", "-c", "trap '' TERM; while :; do sleep 1; done"]);
+        vm.run_in_background([busybox(), "sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1; done"]);
+        until("the trap", QUICK, || vm.does("logs").text().contains("deaf").then_some(()));
         let stop = host.ignite(["stop", vm.name()]).start();
         std::thread::sleep(Duration::from_millis(300));
         let victim = if program == "cli" { stop.pid() } else { pid_of(program, &host) };
