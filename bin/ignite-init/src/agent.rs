@@ -1,6 +1,7 @@
 //! The one loop after boot: frames, processes, signals and deadlines.
 
 use crate::error::LaunchError;
+use crate::init_ready::InitReady;
 use crate::root::Disks;
 use crate::shutdown::{self, InitRequest};
 use crate::signals::Signals;
@@ -12,7 +13,7 @@ use ignite_agent_protocol::frame::{
     FIRST_OPEN_STREAM, Header, Kind, MAX_OPEN, MAX_PAYLOAD, MAX_STREAMS, STDERR, STDIN, STDOUT, TASK_STREAM,
 };
 use ignite_agent_protocol::message::{
-    ExitingCause, GuestMessage, HostMessage, Opened, Process, ShutdownAction, StreamExit, StreamRequest,
+    ExitingCause, GuestMessage, HostMessage, Open, Opened, Process, ShutdownAction, StreamExit, StreamRequest,
 };
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -46,6 +47,10 @@ pub struct Agent {
     streams: BTreeMap<u32, Stream>,
     opening: BTreeMap<u32, Assembler>,
     ending: Option<Ending>,
+    /// Of a machine whose init cannot be talked to yet; until then requests are held.
+    init: Option<InitReady>,
+    held: Vec<(u32, Open)>,
+    held_action: Option<ShutdownAction>,
     scratch: Box<[u8]>,
 }
 
@@ -62,6 +67,7 @@ struct Ending {
 enum Source {
     Signals,
     Channel,
+    Init,
     Stream(u32, u8),
 }
 
@@ -77,6 +83,9 @@ impl Agent {
             streams: BTreeMap::new(),
             opening: BTreeMap::new(),
             ending: None,
+            init: if part == Part::MachineAgent { InitReady::watch() } else { None },
+            held: Vec::new(),
+            held_action: None,
             scratch: vec![0; MAX_PAYLOAD].into_boxed_slice(),
         }
     }
@@ -117,6 +126,9 @@ impl Agent {
             let writing = if self.wire.has_outgoing() { libc::POLLOUT } else { 0 };
             add(self.wire.channel().fd(), libc::POLLIN | writing, Source::Channel);
         }
+        if let Some(init) = &self.init {
+            add(init.fd(), libc::POLLIN, Source::Init);
+        }
         let has_room = self.wire.has_room();
         for (id, stream) in &self.streams {
             for (fd, events, channel) in stream.interests(has_room) {
@@ -125,7 +137,8 @@ impl Agent {
         }
         let deadlines = self.streams.values().filter_map(Stream::deadline);
         let ending = self.ending.filter(|ending| !ending.is_forced).map(|ending| ending.force_at);
-        let timeout = deadlines.chain(ending).min().map_or(-1, |deadline| {
+        let init = self.init.as_ref().map(InitReady::deadline);
+        let timeout = deadlines.chain(ending).chain(init).min().map_or(-1, |deadline| {
             let left = deadline.saturating_duration_since(Instant::now()).as_millis() + 1;
             left.try_into().unwrap_or(i32::MAX)
         });
@@ -138,6 +151,11 @@ impl Agent {
             match source {
                 Source::Signals => self.handle_signals(),
                 Source::Channel => self.handle_channel(poll.revents),
+                Source::Init => {
+                    if let Some(init) = &mut self.init {
+                        init.look();
+                    }
+                }
                 Source::Stream(id, channel) => {
                     if let Some(stream) = self.streams.get_mut(&id) {
                         stream.ready(channel, poll.revents, &mut self.wire, &mut self.scratch);
@@ -202,6 +220,7 @@ impl Agent {
             stream.hang_up();
         }
         self.opening.clear();
+        self.held.clear();
         self.connect();
     }
 
@@ -223,6 +242,9 @@ impl Agent {
         let Header { stream: id, kind, channel, .. } = header;
         if kind == Kind::Open {
             return self.open(id, channel, payload);
+        }
+        if kind == Kind::Close {
+            self.held.retain(|(held, _)| *held != id);
         }
         let Some(stream) = self.streams.get_mut(&id) else { return };
         match kind {
@@ -249,8 +271,10 @@ impl Agent {
     }
 
     fn open(&mut self, id: u32, channel: u8, payload: &[u8]) {
-        let is_new = self.opening.contains_key(&id) || self.opening.len() + self.streams.len() <= MAX_STREAMS;
-        if id < FIRST_OPEN_STREAM || self.streams.contains_key(&id) || !is_new {
+        let count = self.opening.len() + self.streams.len() + self.held.len();
+        let is_new = self.opening.contains_key(&id) || count <= MAX_STREAMS;
+        let is_held = self.held.iter().any(|(held, _)| *held == id);
+        if id < FIRST_OPEN_STREAM || self.streams.contains_key(&id) || is_held || !is_new {
             self.opening.remove(&id);
             let message = "stream cannot be opened: too many, or in use".to_owned();
             return self.wire.send_json(id, Kind::Close, &StreamExit::Failed { code: 125, message });
@@ -258,11 +282,22 @@ impl Agent {
         let assembled = self.opening.entry(id).or_insert_with(|| Assembler::new(MAX_OPEN)).push(channel, payload);
         let open = match assembled {
             Ok(None) => return,
-            Ok(Some(open)) => requests::start(id, open),
-            Err(e) => Err(StreamExit::Failed { code: 125, message: e.to_string() }),
+            Ok(Some(open)) => open,
+            Err(e) => {
+                self.opening.remove(&id);
+                let exit = StreamExit::Failed { code: 125, message: e.to_string() };
+                return self.wire.send_json(id, Kind::Close, &exit);
+            }
         };
         self.opening.remove(&id);
-        match open {
+        match self.init {
+            Some(_) => self.held.push((id, open)),
+            None => self.start(id, open),
+        }
+    }
+
+    fn start(&mut self, id: u32, open: Open) {
+        match requests::start(id, open) {
             Ok(requests::Started::Stream { stream, opened }) => {
                 if let Some(opened) = opened {
                     self.wire.send_json(id, Kind::Opened, &opened);
@@ -338,8 +373,22 @@ impl Agent {
             Part::IdleInit => self.finish(cause_of(action), action),
             Part::MachineAgent => {
                 self.wire.send(&GuestMessage::Exiting { cause: cause_of(action) });
-                self.ask_init(action);
+                match self.init {
+                    Some(_) => self.held_action = Some(action),
+                    None => self.ask_init(action),
+                }
             }
+        }
+    }
+
+    /// Does what was held until init could be talked to.
+    fn release_held(&mut self) {
+        self.init = None;
+        if let Some(action) = self.held_action.take() {
+            return self.ask_init(action);
+        }
+        for (id, open) in std::mem::take(&mut self.held) {
+            self.start(id, open);
         }
     }
 
@@ -364,6 +413,9 @@ impl Agent {
 
     fn keep_deadlines(&mut self) {
         let now = Instant::now();
+        if self.init.as_ref().is_some_and(|init| init.is_ready() || init.deadline() <= now) {
+            self.release_held();
+        }
         for stream in self.streams.values_mut() {
             stream.kill_if_due(now);
         }

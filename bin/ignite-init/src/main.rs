@@ -23,6 +23,7 @@ mod devices;
 mod direct;
 mod error;
 mod identity;
+mod init_ready;
 mod launch;
 mod machine;
 mod modules;

@@ -130,16 +130,18 @@ pub fn mount_system(new_root: &Rooted, is_task: bool) -> Result<(), SetupError> 
     let kernel = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     let shared = MountFlags::NOSUID | MountFlags::NODEV;
     let terminals = MountFlags::NOSUID | MountFlags::NOEXEC;
-    // Source, target, type, flags, options, for tasks only, may be missing from the kernel.
+    let (task, machine) = (is_task, !is_task);
+    // Source, target, type, flags, options, wanted, may be missing from the kernel. A task's /run is the image's, as in a
+    // container; a machine's is where its init tells the agent that it is there (`init_ready`).
     let table = [
-        ("devpts", "/dev/pts", "devpts", terminals, c"gid=5,mode=620,ptmxmode=666", false, false),
-        ("shm", "/dev/shm", "tmpfs", shared, c"mode=1777", false, false),
-        ("mqueue", "/dev/mqueue", "mqueue", kernel, c"", false, true),
-        ("tmpfs", "/run", "tmpfs", shared, c"mode=755", true, false),
-        ("cgroup2", "/sys/fs/cgroup", "cgroup2", kernel, c"nsdelegate", true, true),
+        ("devpts", "/dev/pts", "devpts", terminals, c"gid=5,mode=620,ptmxmode=666", true, false),
+        ("shm", "/dev/shm", "tmpfs", shared, c"mode=1777", true, false),
+        ("mqueue", "/dev/mqueue", "mqueue", kernel, c"", true, true),
+        ("tmpfs", "/run", "tmpfs", shared, c"mode=755", machine, false),
+        ("cgroup2", "/sys/fs/cgroup", "cgroup2", kernel, c"nsdelegate", task, true),
     ];
-    for (source, target, kind, flags, options, tasks_only, is_optional) in table {
-        if tasks_only && !is_task {
+    for (source, target, kind, flags, options, is_wanted, is_optional) in table {
+        if !is_wanted {
             continue;
         }
         let doing = || format!("mount {kind} at {target}");

@@ -18,7 +18,7 @@ pub enum EngineError {
     #[error("the VM is not valid: {0}")]
     Invalid(String),
     /// The image cannot be had.
-    #[error("get the image {image}")]
+    #[error("could not get the image {image}")]
     Image {
         /// As the user wrote it.
         image: String,
@@ -30,7 +30,7 @@ pub enum EngineError {
     #[error("the image {0} is not imported")]
     ImageMissing(String),
     /// A disk cannot be made.
-    #[error("make {what}")]
+    #[error("could not make {what}")]
     Disk {
         /// Which.
         what: String,
@@ -111,10 +111,10 @@ pub enum EngineError {
         exit_code: u8,
     },
     /// The VMM cannot be used.
-    #[error("choose a VMM")]
+    #[error("no VMM can be used")]
     Vmm(#[from] ignite_vmm::VmmError),
     /// The network cannot be used.
-    #[error("connect {name} to the network")]
+    #[error("could not connect {name} to the network")]
     Network {
         /// The VM.
         name: String,
@@ -123,7 +123,7 @@ pub enum EngineError {
         source: ignite_network::NetworkError,
     },
     /// The supervisor cannot be reached.
-    #[error("talk to the supervisor of {name}")]
+    #[error("could not talk to the supervisor of {name}")]
     Control {
         /// The VM.
         name: String,
@@ -132,7 +132,7 @@ pub enum EngineError {
         source: std::io::Error,
     },
     /// The supervisor program cannot be started.
-    #[error("start {program}")]
+    #[error("could not start {program}")]
     Spawn {
         /// The program.
         program: PathBuf,
@@ -141,7 +141,7 @@ pub enum EngineError {
         source: std::io::Error,
     },
     /// A file cannot be read or written.
-    #[error("{action} {path}")]
+    #[error("could not {action} {path}")]
     File {
         /// What was being done.
         action: &'static str,
@@ -152,7 +152,7 @@ pub enum EngineError {
         source: std::io::Error,
     },
     /// A package cannot be fetched.
-    #[error("fetch the package {package}: {detail}")]
+    #[error("could not fetch the package {package}: {detail}")]
     Package {
         /// The package.
         package: String,
@@ -160,7 +160,7 @@ pub enum EngineError {
         detail: String,
     },
     /// Random numbers cannot be had.
-    #[error("get random numbers: {0}")]
+    #[error("could not get random numbers: {0}")]
     Random(String),
     /// A worker thread broke.
     #[error("a worker thread broke: {0}")]

@@ -127,6 +127,12 @@ impl Engine {
             }
             // An archive's digest is known only by importing it again, which costs what it costs.
             Err(OciError::DigestNeedsReading { .. }) => Ok(None),
+            // What has been imported does not need its source any more.
+            Err(OciError::ReadSource { source, .. })
+                if pull == PullPolicy::Missing && source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                Ok(Some(image))
+            }
             Err(error) => Err(EngineError::Image { image: source.to_string(), source: error }),
         }
     }

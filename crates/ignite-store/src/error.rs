@@ -7,7 +7,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// A system call on a path failed.
-    #[error("{action} {path}")]
+    #[error("could not {action} {path}")]
     Io {
         /// What was being done.
         action: &'static str,

@@ -10,13 +10,13 @@ pub enum SupervisorError {
     #[error(transparent)]
     Store(#[from] ignite_store::StoreError),
     /// The network failed.
-    #[error("connect the network")]
+    #[error("could not connect the network")]
     Network(#[from] ignite_network::NetworkError),
     /// The VMM failed.
-    #[error("boot the machine")]
+    #[error("could not boot the machine")]
     Vmm(#[from] ignite_vmm::VmmError),
     /// The control socket cannot be made.
-    #[error("listen on {path}")]
+    #[error("could not listen on {path}")]
     Listen {
         /// The socket.
         path: PathBuf,
@@ -25,7 +25,7 @@ pub enum SupervisorError {
         source: std::io::Error,
     },
     /// A log cannot be written.
-    #[error("write {path}")]
+    #[error("could not write {path}")]
     Log {
         /// The file.
         path: PathBuf,
@@ -77,7 +77,7 @@ pub enum SupervisorError {
     #[error("it was stopped while it was starting")]
     StoppedEarly,
     /// Host entropy for the guest cannot be had.
-    #[error("read entropy")]
+    #[error("could not read entropy")]
     Entropy(#[source] std::io::Error),
 }
 

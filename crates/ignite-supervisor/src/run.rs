@@ -283,7 +283,8 @@ impl Run<'_> {
                 }
                 () = sleep_until(kill_at.unwrap_or(far)), if kill_at.is_some() => {
                     kill_at = None;
-                    if announced.is_none() && asked == Asked::Stop {
+                    // A task's guest announces its end when all is on disk; a machine's when its init has been asked.
+                    if asked == Asked::Stop && !(self.shared.is_task && announced.is_some()) {
                         asked = Asked::StopTimedOut;
                     }
                     if let Err(error) = machine.kill().await {
