@@ -13,9 +13,6 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-/// Longest line of a log; a longer one is handed out in pieces.
-const MAX_LINE_BYTES: usize = 1 << 20;
-
 /// What to read.
 #[derive(Debug, Clone, Default)]
 pub struct LogOptions {
@@ -151,8 +148,7 @@ impl LogReader {
     fn take(&mut self, chunk: &[u8]) {
         for piece in chunk.split_inclusive(|byte| *byte == b'\n') {
             self.partial.extend_from_slice(piece);
-            let is_whole = piece.ends_with(b"\n");
-            if !is_whole && !(self.is_console && self.partial.len() >= MAX_LINE_BYTES) {
+            if !piece.ends_with(b"\n") {
                 continue;
             }
             let line = std::mem::take(&mut self.partial);
