@@ -6,6 +6,7 @@ mod ext4;
 mod initramfs;
 mod kernel;
 mod layers;
+mod name_index;
 mod source;
 mod tar;
 mod tree;

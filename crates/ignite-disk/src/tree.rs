@@ -3,8 +3,7 @@
 //! An inode costs 56 bytes and a name 24 plus its letters and about 8 in the name index, so that the merged tree of an
 //! image with 200,000 files stays near 20 MiB.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
+use crate::name_index::NameIndex;
 
 /// Index of an inode; the root directory is [`ROOT`].
 pub(crate) type InodeId = u32;
@@ -115,13 +114,13 @@ pub(crate) struct SparseRun {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TreeError {
     #[error("directories are nested deeper than {MAX_DEPTH}")]
-    TooDeep,
+    Depth,
     #[error("the names of this image take more than {MAX_TEXT} bytes")]
-    TooMuchText,
+    Text,
     #[error("a file has more than {MAX_LINKS} names")]
-    TooManyLinks,
+    Links,
     #[error("extended attributes and sparse maps take more than {MAX_SIDE_BYTES} bytes")]
-    TooMuchMetadata,
+    Metadata,
 }
 
 /// The tree. Names are unique within a directory; the caller removes before it replaces.
@@ -258,7 +257,7 @@ impl Tree {
     /// Gives the file `inode` one more, free, name.
     pub fn add_link(&mut self, dir: InodeId, name: &[u8], inode: InodeId, layer: u16) -> Result<(), TreeError> {
         if self.inode(inode).links >= MAX_LINKS {
-            return Err(TreeError::TooManyLinks);
+            return Err(TreeError::Links);
         }
         self.insert_entry(dir, name, inode, layer)?;
         self.inodes[inode as usize].links += 1;
@@ -331,7 +330,7 @@ impl Tree {
     ) -> Result<InodeId, TreeError> {
         let depth = self.inode(dir).depth + 1;
         if depth > MAX_DEPTH {
-            return Err(TreeError::TooDeep);
+            return Err(TreeError::Depth);
         }
         let id = self.inodes.len() as InodeId;
         self.insert_entry(dir, name, id, layer)?;
@@ -412,7 +411,7 @@ impl Tree {
     fn push_text(&mut self, text: &[u8]) -> Result<u32, TreeError> {
         let at = self.text.len();
         if at + text.len() > MAX_TEXT {
-            return Err(TreeError::TooMuchText);
+            return Err(TreeError::Text);
         }
         self.text.extend_from_slice(text);
         Ok(at as u32)
@@ -420,7 +419,7 @@ impl Tree {
 
     fn charge_side_bytes(&mut self, bytes: usize) -> Result<(), TreeError> {
         self.side_bytes += bytes;
-        if self.side_bytes > MAX_SIDE_BYTES { Err(TreeError::TooMuchMetadata) } else { Ok(()) }
+        if self.side_bytes > MAX_SIDE_BYTES { Err(TreeError::Metadata) } else { Ok(()) }
     }
 
     fn key(&self, entry: EntryId) -> (InodeId, &[u8]) {
@@ -431,74 +430,6 @@ impl Tree {
 fn key<'a>(entries: &[Entry], text: &'a [u8], entry: EntryId) -> (InodeId, &'a [u8]) {
     let entry = &entries[entry as usize];
     (entry.parent, &text[entry.name_at as usize..entry.name_at as usize + usize::from(entry.name_len)])
-}
-
-/// An open-addressing set of entries by (directory, name); names live in the tree, so a slot costs four bytes.
-///
-/// The hash is keyed at random (layers are hostile) and never iterated, so it has no part in what is written.
-#[derive(Debug, Default)]
-struct NameIndex {
-    slots: Vec<u32>,
-    /// Slots that are not free, removed ones included.
-    used: usize,
-    hasher: RandomState,
-}
-
-const FREE: u32 = u32::MAX;
-const TOMBSTONE: u32 = u32::MAX - 1;
-
-impl NameIndex {
-    fn find<'a>(&self, dir: InodeId, name: &[u8], key: impl Fn(EntryId) -> (InodeId, &'a [u8])) -> Option<EntryId> {
-        let mut at = self.home(dir, name)?;
-        loop {
-            match self.slots[at] {
-                FREE => return None,
-                TOMBSTONE => {}
-                entry if key(entry) == (dir, name) => return Some(entry),
-                _ => {}
-            }
-            at = (at + 1) & (self.slots.len() - 1);
-        }
-    }
-
-    fn insert<'a>(&mut self, entry: EntryId, key: impl Fn(EntryId) -> (InodeId, &'a [u8])) {
-        if (self.used + 1) * 4 > self.slots.len() * 3 {
-            let capacity = (self.slots.len() * 2).max(64);
-            let old = std::mem::replace(&mut self.slots, vec![FREE; capacity]);
-            self.used = 0;
-            for entry in old.into_iter().filter(|&slot| slot < TOMBSTONE) {
-                self.place(entry, &key);
-            }
-        }
-        self.place(entry, &key);
-    }
-
-    fn remove<'a>(&mut self, entry: EntryId, key: impl Fn(EntryId) -> (InodeId, &'a [u8])) {
-        let (dir, name) = key(entry);
-        let Some(mut at) = self.home(dir, name) else { return };
-        while self.slots[at] != FREE {
-            if self.slots[at] == entry {
-                self.slots[at] = TOMBSTONE;
-                return;
-            }
-            at = (at + 1) & (self.slots.len() - 1);
-        }
-    }
-
-    fn place<'a>(&mut self, entry: EntryId, key: &impl Fn(EntryId) -> (InodeId, &'a [u8])) {
-        let (dir, name) = key(entry);
-        let Some(mut at) = self.home(dir, name) else { return };
-        while self.slots[at] != FREE {
-            at = (at + 1) & (self.slots.len() - 1);
-        }
-        self.slots[at] = entry;
-        self.used += 1;
-    }
-
-    fn home(&self, dir: InodeId, name: &[u8]) -> Option<usize> {
-        let mask = self.slots.len().checked_sub(1)?;
-        Some(self.hasher.hash_one((dir, name)) as usize & mask)
-    }
 }
 
 #[cfg(test)]
@@ -556,6 +487,6 @@ mod tests {
         for _ in 0..MAX_DEPTH {
             dir = tree.add_dir(dir, b"d", Meta::default(), 0).unwrap();
         }
-        assert_eq!(tree.add_dir(dir, b"d", Meta::default(), 0), Err(TreeError::TooDeep));
+        assert_eq!(tree.add_dir(dir, b"d", Meta::default(), 0), Err(TreeError::Depth));
     }
 }

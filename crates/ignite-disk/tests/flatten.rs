@@ -306,6 +306,54 @@ fn an_init_is_found_through_links() {
 }
 
 #[test]
+fn a_private_root_has_its_size_a_journal_and_the_same_tree() {
+    let dir = tempfile::tempdir().unwrap();
+    let layers = [root().file("a", &[1; 9000]).file("b", &[2; 5_000_000]).finish(), root().file("b", b"2").finish()];
+    let (base, private) = (dir.path().join("base"), dir.path().join("private"));
+    build(&layers, &base).unwrap();
+    let size = 300 << 20;
+    let info = ignite_disk::write_private_root(&sources(&layers), &private, size, &|_| {}).unwrap();
+    assert_eq!((info.size, private.metadata().unwrap().len()), (size, size));
+    harness::assert_sound(&private);
+    let image = std::fs::File::open(&private).unwrap();
+    let fs = mkext4::reader::Fs::open(&image).unwrap();
+    assert_eq!(fs.read_file(fs.resolve("/b").unwrap()).unwrap(), b"2");
+    if rustix::process::geteuid().is_root() {
+        let [left, right] = [&base, &private].map(|image| listing::list_image(image, &dir.path().join("mnt")));
+        assert_eq!(listing::differences(&left, &right), [] as [String; 0]);
+    }
+    let big = [root().file("c", &vec![1; 20 << 20]).finish()];
+    let error = ignite_disk::write_private_root(&sources(&big), &dir.path().join("full"), 8 << 20, &|_| {});
+    assert!(matches!(error, Err(DiskError::BadLayer { .. })));
+    assert!(!dir.path().join("full").exists());
+}
+
+#[test]
+fn access_control_lists_are_the_kernels_own() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: needs root");
+        return;
+    }
+    let acl = |entries: &[(u16, u16, u32)]| {
+        let mut bytes = 2u32.to_le_bytes().to_vec();
+        for (tag, permissions, id) in entries {
+            bytes.extend([tag.to_le_bytes(), permissions.to_le_bytes()].concat());
+            bytes.extend(id.to_le_bytes());
+        }
+        bytes
+    };
+    let none = u32::MAX;
+    let access = acl(&[(1, 7, none), (2, 6, 1000), (4, 5, none), (8, 4, 50), (16, 7, none), (32, 1, none)]);
+    let minimal = acl(&[(1, 6, none), (4, 4, none), (32, 0, none)]);
+    let layer = root()
+        .add(Entry { pax: &[("SCHILY.xattr.system.posix_acl_access", &access)], ..entry(b'0', "file") })
+        .add(Entry { pax: &[("SCHILY.xattr.system.posix_acl_access", &minimal)], ..entry(b'0', "minimal") })
+        .add(Entry { pax: &[("SCHILY.xattr.system.posix_acl_default", &access)], ..entry(b'5', "dir") })
+        .finish();
+    assert_equals_umoci(&[layer], &[]);
+}
+
+#[test]
 fn the_same_layers_make_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let layers = [root().file("a", &[1; 9000]).finish(), root().file("a", b"2").dir("d").finish()];

@@ -9,7 +9,7 @@ use crate::tree::{Body, InodeId, ROOT, Tree};
 use super::directory::{self, DirEntry};
 use super::extents::{self, ExtentTree};
 use super::geometry::{BLOCK, BlockCursor, Run, blocks_for};
-use super::groups::{self, Plan};
+use super::groups::{self, InodeTables, Plan};
 use super::image_file::ImageFile;
 use super::inode::{self, Content, FileType};
 use super::xattrs;
@@ -91,10 +91,19 @@ pub(crate) fn finish(
     let places = write_metadata(&mut output, tree, &numbers, options)?;
     let plan = groups::plan(&mut output, used_inodes, options)?;
 
-    let mut tables = groups::InodeTables::new(&plan);
+    let mut tables = InodeTables::new(&plan);
+    let mut places = places.into_iter().peekable();
+    let mut write_tree_inode = |tables: &mut InodeTables<'_>, output: &mut Output<'_>, id: InodeId| {
+        let place = places.next_if(|place| place.id == id);
+        let number = numbers.of(id);
+        let content = content(output, tree, id, place);
+        let is_dir = content.file_type == FileType::Dir;
+        tables.write(output.image, number, &inode::encode(content, number, seed), is_dir)
+    };
+    // In the order of their numbers, for a table is written front to back.
     for number in 1..FIRST_NUMBER {
         match number {
-            ROOT_NUMBER => {}
+            ROOT_NUMBER => write_tree_inode(&mut tables, &mut output, ROOT)?,
             JOURNAL_NUMBER if plan.journal_blocks > 0 => {
                 let bytes = journal_inode(&output, &plan);
                 tables.write(output.image, number, &bytes, false)?;
@@ -102,16 +111,10 @@ pub(crate) fn finish(
             _ => tables.write(output.image, number, &inode::encode_reserved(number, seed), false)?,
         }
     }
-    let mut places = places.into_iter().peekable();
-    for (id, inode) in (0..).zip(tree.inodes()) {
-        if inode.body == Body::Removed {
-            continue;
+    for (id, inode) in (0..).zip(tree.inodes()).skip(1) {
+        if inode.body != Body::Removed {
+            write_tree_inode(&mut tables, &mut output, id)?;
         }
-        let place = places.next_if(|place| place.id == id);
-        let number = numbers.of(id);
-        let content = content(&output, tree, id, place);
-        let is_dir = content.file_type == FileType::Dir;
-        tables.write(output.image, number, &inode::encode(content, number, seed), is_dir)?;
     }
     groups::write(output, &plan, tables, used_inodes as u32, options)
 }

@@ -61,10 +61,11 @@ impl ImageFile {
         Ok(out.len())
     }
 
-    /// Writes `bytes` at `offset`. No block may be given content twice.
+    /// Writes `bytes` at `offset`. No byte may be written twice, and what is written right before a block's end is that block's last.
     pub fn write_at(&mut self, offset: u64, mut bytes: &[u8]) -> Result<(), DiskError> {
         let gap = offset.wrapping_sub(self.buffer_at + self.buffer.len() as u64);
-        if gap < BLOCK && self.buffer.len() + gap as usize <= BUFFER {
+        let is_next_block = gap < BLOCK && offset.is_multiple_of(BLOCK);
+        if gap == 0 || (is_next_block && self.buffer.len() + gap as usize <= BUFFER) {
             // The rest of the block where the content before ended: small files go out many at a time.
             self.buffer.resize(self.buffer.len() + gap as usize, 0);
         } else {
@@ -172,6 +173,23 @@ mod tests {
         assert!(stat.blocks() * 512 <= 64 << 10, "{} blocks", stat.blocks());
         assert_eq!(stat.mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_lies_between_two_writes_keeps_its_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let dest = dir.path().join("image");
+        let mut image = ImageFile::create(&dest).unwrap();
+        image.write_at(512, b"between").unwrap();
+        image.write_at(8192, b"far").unwrap();
+        image.write_at(0, b"before").unwrap();
+        image.write_at(1024, b"after").unwrap();
+        image.publish(BLOCK * 3, Visibility::Shared).unwrap();
+        let bytes = std::fs::read(&dest).unwrap();
+        assert_eq!(
+            (&bytes[512..519], &bytes[1024..1029], &bytes[..6]),
+            (&b"between"[..], &b"after"[..], &b"before"[..])
+        );
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Pax {
             b"GNU.sparse.size" | b"GNU.sparse.realsize" => self.sparse_size = Some(decimal(value)?),
             b"GNU.sparse.offset" => {
                 let map = self.sparse_map.get_or_insert_default();
-                (map.len() % 2 == 0).then(|| decimal(value).map(|number| map.push(number)))??;
+                map.len().is_multiple_of(2).then(|| decimal(value).map(|number| map.push(number)))??;
             }
             b"GNU.sparse.numbytes" => {
                 let map = self.sparse_map.get_or_insert_default();
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn records_override_and_bad_ones_are_refused() {
-        let pax = Pax::parse(b"12 path=a/b\n30 SCHILY.xattr.user.a=x=y\nz\n\x31\x30 size=12\n").unwrap();
+        let pax = Pax::parse(b"12 path=a/b\n29 SCHILY.xattr.user.a=x=y\nz\n11 size=12\n").unwrap();
         assert_eq!(pax.path.as_deref(), Some(&b"a/b"[..]));
         assert_eq!(pax.xattrs, [Xattr { name: b"user.a".into(), value: b"x=y\nz".into() }]);
         assert_eq!(pax.size, Some(12));
