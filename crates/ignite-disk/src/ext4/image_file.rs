@@ -2,10 +2,11 @@
 
 use std::fs::{File, Permissions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags};
 use tempfile::NamedTempFile;
 
 use crate::DiskError;
@@ -24,10 +25,11 @@ pub(crate) enum Visibility {
     Private,
 }
 
-/// The file; dropping it before [`ImageFile::publish`] leaves nothing.
+/// The file; dropping it before [`ImageFile::publish`] leaves nothing, and where the file system can, neither does a
+/// process that is killed meanwhile.
 #[derive(Debug)]
 pub(crate) struct ImageFile {
-    file: NamedTempFile,
+    file: Unpublished,
     dest: PathBuf,
     buffer: Vec<u8>,
     /// Where in the file the buffer begins.
@@ -37,14 +39,8 @@ pub(crate) struct ImageFile {
 impl ImageFile {
     /// Opens a temporary file next to `dest`.
     pub fn create(dest: &Path) -> Result<ImageFile, DiskError> {
-        let dir = match dest.parent() {
-            Some(dir) if !dir.as_os_str().is_empty() => dir,
-            _ => Path::new("."),
-        };
-        let file = tempfile::Builder::new()
-            .prefix(".making-")
-            .tempfile_in(dir)
-            .map_err(|source| DiskError::WriteFile { path: dest.into(), source })?;
+        let dir = directory(dest);
+        let file = Unpublished::create(dir).map_err(|source| DiskError::WriteFile { path: dest.into(), source })?;
         Ok(ImageFile { file, dest: dest.into(), buffer: Vec::with_capacity(BUFFER), buffer_at: 0 })
     }
 
@@ -111,10 +107,9 @@ impl ImageFile {
             .and_then(|()| file.sync_all())
             .map_err(|source| self.failed(source))?;
         let ImageFile { file, dest, .. } = self;
-        let failed = |source| DiskError::WriteFile { path: dest.clone(), source };
-        file.persist(&dest).map_err(|error| failed(error.error))?;
-        let dir = dest.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
+        let dir = directory(&dest);
+        let published = file.publish(dir, &dest).and_then(|()| File::open(dir)?.sync_all());
+        published.map_err(|source| DiskError::WriteFile { path: dest.clone(), source })
     }
 
     /// Writes out what is buffered.
@@ -128,6 +123,51 @@ impl ImageFile {
 
     fn failed(&self, source: io::Error) -> DiskError {
         DiskError::WriteFile { path: self.dest.clone(), source }
+    }
+}
+
+fn directory(dest: &Path) -> &Path {
+    dest.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A file that is not under its name yet.
+#[derive(Debug)]
+enum Unpublished {
+    /// Under no name at all: gone when the process is.
+    Nameless(File),
+    /// Under a passing name, where the file system knows no nameless files.
+    Named(NamedTempFile),
+}
+
+impl Unpublished {
+    fn create(dir: &Path) -> io::Result<Unpublished> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        match rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR) {
+            Ok(file) => Ok(Unpublished::Nameless(file.into())),
+            Err(_) => tempfile::Builder::new().prefix(".making-").tempfile_in(dir).map(Unpublished::Named),
+        }
+    }
+
+    fn as_file(&self) -> &File {
+        match self {
+            Unpublished::Nameless(file) => file,
+            Unpublished::Named(file) => file.as_file(),
+        }
+    }
+
+    fn publish(self, dir: &Path, dest: &Path) -> io::Result<()> {
+        match self {
+            Unpublished::Nameless(file) => {
+                // A link cannot replace what has the name already, a rename can: so by way of a passing name.
+                let link = |passing: &Path| {
+                    let nameless = format!("/proc/self/fd/{}", file.as_raw_fd());
+                    Ok(rustix::fs::linkat(CWD, nameless, CWD, passing, AtFlags::SYMLINK_FOLLOW)?)
+                };
+                let passing = tempfile::Builder::new().prefix(".making-").make_in(dir, link)?;
+                passing.into_temp_path().persist(dest).map_err(|error| error.error)
+            }
+            Unpublished::Named(file) => file.persist(dest).map(drop).map_err(|error| error.error),
+        }
     }
 }
 
