@@ -4,11 +4,13 @@ use crate::agent::{Agent, Part, wait_for_goodbye};
 use crate::channel::Channel;
 use crate::devices::{Uevents, find_channel};
 use crate::error::{Doing, LaunchError, SetupError};
+use crate::modules::{Modules, When};
 use crate::root::{self, Disks, NEW_ROOT};
 use crate::rooted::Rooted;
 use crate::signals::Signals;
+use crate::timeline::Timeline;
 use crate::wire::{Incoming, Wire, uptime_ms};
-use crate::{clock, console, identity, machine, modules, network, shutdown, spawn};
+use crate::{clock, console, identity, machine, network, shutdown, spawn};
 use ignite_agent_protocol::message::{Configure, ExitingCause, GuestMessage, HostMessage, Role, ShutdownAction};
 use rustix::mount::{MountFlags, mount};
 use std::path::Path;
@@ -21,13 +23,15 @@ struct FailedStep {
 
 /// Runs PID 1. Does not return.
 pub fn run() -> ! {
+    let mut timeline = Timeline::default();
+    timeline.mark("kernel");
     let early = mount_early();
     console::open();
     if let Err(e) = early {
         console::error(&e.to_string());
     }
-    match open_channel() {
-        Ok((signals, uevents, wire)) => serve(signals, &uevents, wire),
+    match open_channel(&mut timeline) {
+        Ok((signals, uevents, wire, modules)) => serve(signals, &uevents, wire, modules, timeline),
         Err(e) => {
             console::error(&e.to_string());
             shutdown::stop_machine(ShutdownAction::Poweroff, &Disks::default())
@@ -54,10 +58,12 @@ fn mount_early() -> Result<(), SetupError> {
     Ok(())
 }
 
-fn open_channel() -> Result<(Signals, Uevents, Wire), SetupError> {
+fn open_channel(timeline: &mut Timeline) -> Result<(Signals, Uevents, Wire, Modules), SetupError> {
     let signals = Signals::open().doing(|| "take over signals".to_owned())?;
     let uevents = Uevents::open()?;
-    let failures = modules::load_all();
+    let mut modules = Modules::read().doing(|| "read the list of modules".to_owned())?;
+    let failures = modules.load_first();
+    timeline.mark("drivers");
     let device = match uevents.wait_for("the agent channel", find_channel) {
         Ok(device) => device,
         Err(e) => {
@@ -68,10 +74,11 @@ fn open_channel() -> Result<(Signals, Uevents, Wire), SetupError> {
     let channel = Channel::open(&device).doing(|| format!("open the agent channel {device:?}"))?;
     let mut wire = Wire::new(channel);
     wait_until(&signals, &mut wire, |wire, _| wire.try_connect().then_some(()));
+    timeline.mark("channel");
     for failure in failures {
         wire.log("warn", &failure);
     }
-    Ok((signals, uevents, wire))
+    Ok((signals, uevents, wire, modules))
 }
 
 /// Handles events until `done` answers; it is shown every batch of frames, and asked once before any.
@@ -100,10 +107,20 @@ fn wait_until<T>(signals: &Signals, wire: &mut Wire, mut done: impl FnMut(&mut W
 }
 
 /// Waits for `Configure`, becomes that VM, and stays.
-fn serve(signals: Signals, uevents: &Uevents, mut wire: Wire) -> ! {
+fn serve(signals: Signals, uevents: &Uevents, mut wire: Wire, mut modules: Modules, mut timeline: Timeline) -> ! {
     let configure = wait_until(&signals, &mut wire, before_configure);
+    timeline.mark("told");
+    if matches!(configure.role, Role::Machine { .. }) {
+        for failure in modules.load(|when| when == When::Machine) {
+            wire.log("warn", &failure);
+        }
+    }
+    // Asked for now because the files go with the initramfs; done when nothing else wants the CPU.
+    modules.load_late();
     let mut disks = Disks::default();
-    match become_vm(&configure, uevents, &mut disks) {
+    let became = become_vm(&configure, uevents, &mut disks, &mut timeline);
+    wire.log("debug", &timeline.line());
+    match became {
         Ok(()) => run_role(configure.role, wire, signals, disks),
         Err(failed) => fail(failed, &mut wire, &disks),
     }
@@ -137,8 +154,14 @@ fn before_configure(wire: &mut Wire, incoming: Vec<Incoming>) -> Option<Box<Conf
 }
 
 /// Everything between `Configure` and the first process.
-fn become_vm(configure: &Configure, uevents: &Uevents, disks: &mut Disks) -> Result<(), FailedStep> {
+fn become_vm(
+    configure: &Configure,
+    uevents: &Uevents,
+    disks: &mut Disks,
+    timeline: &mut Timeline,
+) -> Result<(), FailedStep> {
     let at = |step: &'static str| move |error: SetupError| FailedStep { step, error };
+    let is_task = !matches!(configure.role, Role::Machine { .. });
     if configure.unix_ns != 0 {
         clock::set(configure.unix_ns).map_err(at("set the clock"))?;
     }
@@ -149,17 +172,22 @@ fn become_vm(configure: &Configure, uevents: &Uevents, disks: &mut Disks) -> Res
     }
     // Needs /sys where it is, so it comes before the move into the root.
     network::configure(&configure.interfaces, uevents).map_err(at("configure the network"))?;
-    *disks = root::mount_root(&configure.root, uevents).map_err(at("mount the root file system"))?;
+    timeline.mark("network");
+    *disks = root::mount_root(&configure.root, is_task, uevents).map_err(at("mount the root file system"))?;
+    timeline.mark("root");
     let new_root = Rooted::open(Path::new(NEW_ROOT)).doing(|| "open the root".to_owned());
     let new_root = new_root.map_err(at("mount the root file system"))?;
     if let Some(modules) = &configure.modules {
         root::mount_modules(modules, &new_root, uevents).map_err(at("mount the kernel modules"))?;
+        timeline.mark("modules");
     }
-    let is_task = !matches!(configure.role, Role::Machine { .. });
     root::mount_system(&new_root, is_task).map_err(at("mount the system's file systems"))?;
     identity::write(&new_root, configure).map_err(at("write the VM's identity"))?;
     drop(new_root);
-    root::switch().map_err(at("switch to the root file system"))
+    timeline.mark("identity");
+    root::switch().map_err(at("switch to the root file system"))?;
+    timeline.mark("switch");
+    Ok(())
 }
 
 fn run_role(role: Role, wire: Wire, signals: Signals, disks: Disks) -> ! {

@@ -36,6 +36,7 @@ mod shutdown;
 mod signals;
 mod spawn;
 mod streams;
+mod timeline;
 mod wire;
 
 fn main() {

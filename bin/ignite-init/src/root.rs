@@ -34,7 +34,10 @@ impl Disks {
 }
 
 /// Mounts the root at [`NEW_ROOT`].
-pub fn mount_root(root: &Root, uevents: &Uevents) -> Result<Disks, SetupError> {
+///
+/// A task gets only those of the directories beside the overlay that its image has; in a machine anything may be
+/// installed later.
+pub fn mount_root(root: &Root, is_task: bool, uevents: &Uevents) -> Result<Disks, SetupError> {
     match root {
         Root::Private { disk } => {
             let mounted = mount_disk(disk, NEW_ROOT, MountFlags::empty(), uevents)?;
@@ -46,6 +49,10 @@ pub fn mount_root(root: &Root, uevents: &Uevents) -> Result<Disks, SetupError> {
             mount_overlay()?;
             let new_root = Rooted::open(Path::new(NEW_ROOT)).doing(|| "open the root".to_owned())?;
             for directory in direct_dirs {
+                let is_there = new_root.open_at(Path::new(directory), OFlags::PATH, Mode::empty()).is_ok();
+                if is_task && !is_there {
+                    continue;
+                }
                 direct::mount(&new_root, Path::new(WRITABLE), directory)?;
             }
             Ok(Disks { writable: vec![disk] })
