@@ -170,6 +170,8 @@ impl Engine {
             hostname: title(vm),
             ports: vm.spec.network.ports.clone(),
             run_dir: self.paths.run_vm(uid),
+            record_dir: self.paths.vm(uid),
+            cni_conf_dirs: ignite_network::cni::conf_dirs(self.paths.data()),
         }
     }
 

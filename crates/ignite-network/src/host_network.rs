@@ -3,10 +3,17 @@
 use crate::plugin::NetworkError;
 use std::ffi::CStr;
 use std::fs;
+use std::net::IpAddr;
 
 /// The kernel's IPv4 routes.
 const ROUTES: &str = "/proc/net/route";
 const RESOLVER: &str = "/etc/resolv.conf";
+/// The real servers where `RESOLVER` names systemd-resolved's local one.
+const SYSTEMD_RESOLVER: &str = "/run/systemd/resolve/resolv.conf";
+/// As in Docker, where the host has no server that a guest could reach.
+const FALLBACK_SERVERS: [&str; 2] = ["8.8.8.8", "8.8.4.4"];
+/// Most name servers a resolver asks (resolv.conf(5)).
+const MAX_NAME_SERVERS: usize = 3;
 /// Most search domains a resolver takes (resolv.conf(5)), and the longest of them.
 const MAX_SEARCH_DOMAINS: usize = 6;
 const MAX_DOMAIN: usize = 253;
@@ -66,6 +73,27 @@ pub(crate) fn search_domains() -> Vec<String> {
     parse_search_domains(&fs::read_to_string(RESOLVER).unwrap_or_default())
 }
 
+/// The host's name servers that a guest can reach: not those on the host's loopback.
+pub(crate) fn name_servers() -> Vec<String> {
+    let servers = [RESOLVER, SYSTEMD_RESOLVER]
+        .map(|path| parse_name_servers(&fs::read_to_string(path).unwrap_or_default()))
+        .into_iter()
+        .find(|servers| !servers.is_empty());
+    servers.unwrap_or_else(|| FALLBACK_SERVERS.map(str::to_owned).to_vec())
+}
+
+fn parse_name_servers(text: &str) -> Vec<String> {
+    let addresses = text.lines().filter_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        if words.next() != Some("nameserver") { None } else { words.next()?.parse::<IpAddr>().ok() }
+    });
+    addresses
+        .filter(|address| !address.is_loopback())
+        .take(MAX_NAME_SERVERS)
+        .map(|address| address.to_string())
+        .collect()
+}
+
 /// The last `search` or `domain` line counts (resolv.conf(5)).
 fn parse_search_domains(text: &str) -> Vec<String> {
     let mut domains = Vec::new();
@@ -108,11 +136,19 @@ mod tests {
         assert!(parse_search_domains("# search x\n").is_empty());
     }
 
+    #[test]
+    fn servers_on_loopback_are_no_use_to_a_guest() {
+        let text = "nameserver 127.0.0.53\nnameserver ::1\nnameserver 192.0.2.1\n#nameserver 192.0.2.9\nnameserver x\nnameserver fd00::1\n";
+        assert_eq!(parse_name_servers(text), ["192.0.2.1", "fd00::1"]);
+        assert!(parse_name_servers("").is_empty());
+    }
+
     proptest! {
         #[test]
         fn no_text_makes_them_panic(text in ".*") {
             has_default_route(&text);
             parse_search_domains(&text);
+            parse_name_servers(&text);
         }
     }
 }

@@ -1,12 +1,17 @@
-//! Guest networking behind one seam: `user` (passt, no privileges), `none`, and room for `cni`.
+//! Guest networking behind one seam: `cni` (the host's CNI networks), `user` (passt, no privileges) and `none`.
 //!
 //! The supervisor attaches before it boots and detaches on every way out; what `attach` did is recorded on disk before
 //! it is done, so that `detach` from another process (after a crash) finds it.
 
+pub mod cni;
 mod helper_log;
 mod host_network;
+mod link;
+mod mac;
+mod netns;
 pub mod plugin;
 pub mod plugins;
+mod port_claims;
 mod ports;
 
 pub use plugin::{AttachRequest, Attachment, GuestNic, GuestNicBackend, Helper, NetworkError, Plugin};

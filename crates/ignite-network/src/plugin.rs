@@ -1,5 +1,7 @@
 //! The seam every kind of network implements.
 
+use crate::cni::conf::ConfProblem;
+use crate::port_claims::Claim;
 use async_trait::async_trait;
 use ignite_api::PortMapping;
 use std::os::fd::OwnedFd;
@@ -31,6 +33,10 @@ pub struct AttachRequest {
     pub ports: Vec<PortMapping>,
     /// Run directory of this VM, where records and logs of helper processes go.
     pub run_dir: PathBuf,
+    /// Directory of this VM that outlives reboots: what a network keeps there (addresses, leases) does so too.
+    pub record_dir: PathBuf,
+    /// Where CNI networks are configured, see [`crate::cni::conf_dirs`].
+    pub cni_conf_dirs: Vec<PathBuf>,
 }
 
 /// What a VM was given.
@@ -45,6 +51,8 @@ pub struct Attachment {
     /// Helper processes that belong to the attachment; they die with the caller's thread. One that ends while the VM runs
     /// leaves the guest without network: worth a report, no reason to stop the VM.
     pub helpers: Vec<Helper>,
+    /// Host ports, held until this is dropped.
+    pub(crate) _claims: Vec<Claim>,
 }
 
 /// A running helper process of an attachment, and the task that guards it, which needs the runtime that attached.
@@ -102,12 +110,14 @@ pub struct GuestNic {
 /// What carries a guest NIC's frames on the host.
 #[derive(Debug)]
 pub enum GuestNicBackend {
-    /// A tap device in a network namespace.
+    /// A tap device in a network namespace; it is gone when its queue is closed.
     Tap {
         /// Device name.
         name: String,
-        /// Path of the namespace; absent: the host's.
-        netns: Option<PathBuf>,
+        /// Path of the namespace.
+        netns: PathBuf,
+        /// Its open queue, each frame after a `virtio_net_hdr`.
+        queue: OwnedFd,
     },
     /// A connected stream socket with u32 BE length-prefixed frames.
     Stream(OwnedFd),
@@ -134,15 +144,21 @@ pub enum NetworkError {
         /// `tcp` or `udp`.
         protocol: String,
     },
-    /// There is no such network.
-    #[error("unknown network {0:?}; known: user, none")]
-    UnknownNetwork(String),
-    /// The network is named by the design, not by this build.
-    #[error("network {mode:?} is not in this build yet; use `--network user`")]
-    NotBuilt {
-        /// The mode that was asked for.
-        mode: String,
+    /// A host port belongs to another VM.
+    #[error("host port {address}:{port}/{protocol} is published by VM {owner:?}")]
+    PortPublished {
+        /// Host address.
+        address: String,
+        /// Host port.
+        port: u16,
+        /// `tcp` or `udp`.
+        protocol: String,
+        /// Name of the VM.
+        owner: String,
     },
+    /// There is no such network.
+    #[error("unknown network {0:?}; known: user, none, cni, cni:NAME[,NAME]")]
+    UnknownNetwork(String),
     /// Ports were asked of a network that leads nowhere.
     #[error("network {network:?} cannot publish host port {port}")]
     CannotPublish {
@@ -151,6 +167,53 @@ pub enum NetworkError {
         /// The first of the ports.
         port: u16,
     },
+    /// Only root may use this network.
+    #[error("network {network:?} needs root")]
+    NeedsRoot {
+        /// The network.
+        network: &'static str,
+    },
+    /// No CNI network has this name.
+    #[error("no CNI network is called {name:?}; known: {}", known.join(", "))]
+    NoSuchNetwork {
+        /// The name.
+        name: String,
+        /// Networks there are.
+        known: Vec<String>,
+    },
+    /// A CNI network's configuration cannot be used.
+    #[error("CNI configuration {}", path.display())]
+    BadNetwork {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong.
+        source: ConfProblem,
+    },
+    /// A CNI plugin failed.
+    #[error("CNI network {network:?}: {plugin} {command} failed{}: {message}", code.map(|code| format!(" (code {code})")).unwrap_or_default())]
+    CniPlugin {
+        /// The network.
+        network: String,
+        /// The plugin.
+        plugin: String,
+        /// `ADD`, `CHECK`, `DEL` or `GC`.
+        command: &'static str,
+        /// Its error code (CNI spec 1.0.0 §5 "Error"), where it gave one.
+        code: Option<i64>,
+        /// What it said.
+        message: String,
+    },
+    /// A CNI network's result makes no sense.
+    #[error("CNI network {network:?}: bad result: {reason}")]
+    BadResult {
+        /// The network.
+        network: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Nothing is attached that could be looked at.
+    #[error("the VM is not attached to a CNI network")]
+    NotAttached,
     /// passt needs an interface besides loopback, and there is none.
     #[error("this host has no network interface besides loopback; use `--network none`")]
     NoInterface,

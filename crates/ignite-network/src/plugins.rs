@@ -1,5 +1,6 @@
 //! The one table of networks.
 
+pub mod cni;
 pub mod none;
 pub mod user;
 
@@ -8,17 +9,19 @@ use std::sync::Arc;
 
 /// Modes of the table, for `--network` and its errors.
 pub fn names() -> Vec<&'static str> {
-    vec!["user", "none"]
+    vec!["user", "none", "cni"]
 }
 
-/// The network of a mode as users write it: `user` or `none`.
+/// The network of a mode as users write it: `user`, `none`, `cni` or `cni:NAME[,NAME…]`.
 pub fn find(mode: &str) -> Result<Arc<dyn Plugin>, NetworkError> {
     match mode {
         "user" => Ok(Arc::new(user::UserNetwork::default())),
         "none" => Ok(Arc::new(none::NoNetwork)),
-        "cni" => Err(NetworkError::NotBuilt { mode: mode.to_owned() }),
-        other if other.starts_with("cni:") => Err(NetworkError::NotBuilt { mode: mode.to_owned() }),
-        other => Err(NetworkError::UnknownNetwork(other.to_owned())),
+        "cni" => Ok(Arc::new(cni::CniNetwork::new())),
+        other => match other.strip_prefix("cni:") {
+            Some(names) => Ok(Arc::new(cni::CniNetwork::named(names)?)),
+            None => Err(NetworkError::UnknownNetwork(other.to_owned())),
+        },
     }
 }
 
@@ -44,16 +47,15 @@ mod tests {
     }
 
     #[test]
-    fn cni_is_refused_with_the_way_out() {
-        for mode in ["cni", "cni:backbone"] {
-            let message = find(mode).map(|plugin| plugin.name()).unwrap_err().to_string();
-            assert!(message.contains(mode) && message.contains("--network user"), "{message}");
+    fn cni_networks_are_named_behind_a_colon() {
+        for mode in ["cni:backbone", "cni:a,b"] {
+            assert_eq!(find(mode).map(|plugin| plugin.name()).ok(), Some("cni"));
         }
     }
 
     #[test]
     fn an_unknown_network_is_named() {
-        for mode in ["", "bridge", "USER", "cnix"] {
+        for mode in ["", "bridge", "USER", "cnix", "cni:", "cni:../x"] {
             assert!(
                 matches!(find(mode).map(|plugin| plugin.name()), Err(NetworkError::UnknownNetwork(m)) if m == mode)
             );

@@ -43,6 +43,8 @@ fn request(run_dir: &Path, host_port: u16) -> AttachRequest {
             protocol: Protocol::Tcp,
         }],
         run_dir: run_dir.to_owned(),
+        record_dir: run_dir.to_owned(),
+        cni_conf_dirs: Vec::new(),
     }
 }
 

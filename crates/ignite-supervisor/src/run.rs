@@ -66,11 +66,14 @@ impl Run<'_> {
             Ok(plugin) => plugin,
             Err(error) => return self.broken(&error.into()),
         };
+        let paths = ignite_store::Paths::new(&self.launch.data_dir, &self.launch.run_dir);
         let request = AttachRequest {
             vm_uid: self.launch.uid.to_string(),
             hostname: self.launch.configure.hostname.clone(),
             ports: self.launch.network.ports.clone(),
-            run_dir: ignite_store::Paths::new(&self.launch.data_dir, &self.launch.run_dir).run_vm(&self.launch.uid),
+            run_dir: paths.run_vm(&self.launch.uid),
+            record_dir: paths.vm(&self.launch.uid),
+            cni_conf_dirs: ignite_network::cni::conf_dirs(&self.launch.data_dir),
         };
         let result = match plugin.attach(&request).await {
             Ok(attachment) => self.with_network(attachment, plugin.name()).await,
@@ -403,7 +406,7 @@ fn boot_spec(launch: &Launch, attachment: &mut Attachment) -> BootSpec {
             mac: nic.mac,
             mtu: nic.mtu,
             backend: match nic.backend {
-                GuestNicBackend::Tap { name, .. } => NicBackend::Tap { name },
+                GuestNicBackend::Tap { queue, .. } => NicBackend::TapQueue(Arc::new(queue)),
                 GuestNicBackend::Stream(socket) => NicBackend::Stream(Arc::new(socket)),
             },
         })

@@ -127,6 +127,8 @@ pub enum NicBackend {
         /// Its name in the VMM's network namespace.
         name: String,
     },
+    /// An open queue of a tap device, wherever that is, each frame after a `virtio_net_hdr` (`IFF_VNET_HDR`).
+    TapQueue(Arc<OwnedFd>),
     /// A connected stream socket on which each frame is preceded by its length as u32 BE (passt's and QEMU's format).
     Stream(Arc<OwnedFd>),
 }

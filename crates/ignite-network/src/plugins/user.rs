@@ -15,7 +15,7 @@ mod passt;
 mod record;
 
 use crate::plugin::{AttachRequest, Attachment, GuestNic, GuestNicBackend, Helper, NetworkError, Plugin};
-use crate::{host_network, ports};
+use crate::{host_network, mac, ports};
 use async_trait::async_trait;
 use std::path::{Path, PathBuf};
 
@@ -67,7 +67,7 @@ impl Plugin for UserNetwork {
         let program = self.installed_program()?;
         let interface = host_network::outbound_interface()?;
         ports::check_free(&request.ports)?;
-        let mac = guest_side::mac_of(&request.vm_uid);
+        let mac = mac::of(&request.vm_uid);
         record::write(&request.run_dir, None)?;
         let started = start(&program, interface.as_deref(), request, mac).await;
         let (helper, socket) = match started {
@@ -81,7 +81,7 @@ impl Plugin for UserNetwork {
         Ok(Attachment {
             nics: vec![GuestNic {
                 name: "eth0".into(),
-                mac: guest_side::mac_text(mac),
+                mac: mac::text(mac),
                 addresses: vec![format!("{}/{}", guest_side::ADDRESS, guest_side::PREFIX_LENGTH)],
                 routes: vec![("0.0.0.0/0".into(), Some(guest_side::GATEWAY.to_string()))],
                 mtu: Some(guest_side::MTU),
@@ -90,6 +90,7 @@ impl Plugin for UserNetwork {
             dns_servers: vec![guest_side::NAME_SERVER.to_string()],
             dns_search: host_network::search_domains(),
             helpers: vec![helper],
+            _claims: Vec::new(),
         })
     }
 

@@ -47,8 +47,8 @@ pub(crate) fn open(spec: &BootSpec) -> Result<Opened, VmmError> {
     for nic in &spec.nics {
         let fd = match &nic.backend {
             NicBackend::Tap { name } => open_tap(name)?,
-            NicBackend::Stream(stream) => {
-                stream.try_clone().map_err(|source| open_error(Path::new("network stream"), source))?
+            NicBackend::TapQueue(fd) | NicBackend::Stream(fd) => {
+                fd.try_clone().map_err(|source| open_error(Path::new("network"), source))?
             }
         };
         numbers.nics.push(keep(&mut inherited, fd));

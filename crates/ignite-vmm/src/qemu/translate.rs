@@ -145,7 +145,7 @@ fn add_drives(argv: &mut Argv, spec: &BootSpec, fds: &Descriptors) {
 fn add_nics(argv: &mut Argv, spec: &BootSpec, fds: &Descriptors) {
     for (index, (nic, fd)) in spec.nics.iter().zip(&fds.nics).enumerate() {
         let backend = match nic.backend {
-            NicBackend::Tap { .. } => format!("tap,id=nic{index},fd={fd}"),
+            NicBackend::Tap { .. } | NicBackend::TapQueue(_) => format!("tap,id=nic{index},fd={fd}"),
             NicBackend::Stream(_) => format!("stream,id=nic{index},server=off,addr.type=fd,addr.str={fd}"),
         };
         argv.option("-netdev", backend);

@@ -28,23 +28,6 @@ const MAX_FRAME: u32 = 65_536 + 64;
 /// An ARP packet in an Ethernet frame.
 const ARP_FRAME: usize = 42;
 
-/// The MAC address of a VM: always the same, locally administered, unicast.
-pub(crate) fn mac_of(vm_uid: &str) -> [u8; 6] {
-    // FNV-1a, 64 bits: stable for ever, and spread well enough to tell a host's VMs apart.
-    let hash = vm_uid
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    let [_, _, first, rest @ ..] = hash.to_be_bytes();
-    let mut mac = [first & 0xfc | 0x02, 0, 0, 0, 0, 0];
-    mac[1..].copy_from_slice(&rest);
-    mac
-}
-
-/// As `aa:bb:cc:dd:ee:ff`.
-pub(crate) fn mac_text(mac: [u8; 6]) -> String {
-    mac.map(|octet| format!("{octet:02x}")).join(":")
-}
-
 /// Returns the socket when passt serves it: asks for the gateway's MAC address as the guest would, and waits for the
 /// answer. passt answers once it has bound every port and dropped its privileges; if it fails it closes the socket.
 pub(crate) async fn wait_until_served(
@@ -110,14 +93,6 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_vm_keeps_its_mac_and_shares_it_with_no_other() {
-        let first = mac_of("e1b5c0d2a3f40001");
-        assert_eq!(first, mac_of("e1b5c0d2a3f40001"));
-        assert_ne!(first, mac_of("e1b5c0d2a3f40002"));
-        assert_eq!(mac_text([2, 0, 0x0a, 0xff, 1, 0x10]), "02:00:0a:ff:01:10");
-    }
-
-    #[test]
     fn the_answer_is_told_from_other_frames() {
         let mut answer = framed_request([2; 6])[4..].to_vec();
         assert!(!is_answer(&answer), "it is the question");
@@ -129,11 +104,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn every_mac_is_local_and_unicast(uid in ".*") {
-            prop_assert_eq!(mac_of(&uid)[0] & 0b11, 0b10);
-        }
-
         #[test]
         fn no_frame_makes_it_panic(frame in proptest::collection::vec(any::<u8>(), 0..128)) {
             is_answer(&frame);

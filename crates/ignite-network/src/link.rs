@@ -1,0 +1,197 @@
+//! Hands a container's interface over to a guest: a tap, redirected both ways by tc, and what the kernel knows of the
+//! interface.
+//!
+//! ```text
+//!  network --veth--> eth0 --ingress: redirect--> vm_eth0 (tap) --descriptor--> VMM
+//!                         <--redirect :ingress--
+//! ```
+//!
+//! Addresses stay on the interface, where plugins' CHECK looks for them; no frame reaches them, nor leaves from them.
+
+use crate::NetworkError;
+use crate::cni::io_error;
+use futures_util::TryStreamExt;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType};
+use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// The tun driver's device.
+pub(crate) const TUN_DEVICE: &str = "/dev/net/tun";
+/// `_IOW('T', 202, int)` (`linux/if_tun.h`).
+const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
+/// Handle of the ingress qdisc, `ffff:`.
+const INGRESS: u32 = 0xffff_0000;
+/// `ETH_P_ALL`, in network order as a filter has it.
+const EVERY_PROTOCOL: u16 = 0x0003_u16.to_be();
+/// `RT_TABLE_MAIN`.
+const MAIN_TABLE: u8 = 254;
+
+/// An interface as a guest is to have it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Interface {
+    pub(crate) mac: String,
+    pub(crate) mtu: Option<u32>,
+    /// Addresses with prefix length.
+    pub(crate) addresses: Vec<String>,
+    /// Destination and gateway; those without a gateway first, because the others may need them.
+    pub(crate) routes: Vec<(String, Option<String>)>,
+}
+
+/// Name of the tap beside an interface (as old Ignite named it), cut to what a name may have.
+pub(crate) fn tap_name(ifname: &str) -> String {
+    format!("vm_{ifname}").chars().take(libc::IFNAMSIZ - 1).collect()
+}
+
+/// Connects the interface of the calling thread's namespace to a new tap, which lasts as long as its descriptor is open.
+/// Blocks; to be called in a thread without a runtime.
+pub(crate) fn take_over(ifname: &str) -> Result<(Interface, OwnedFd), NetworkError> {
+    let failed = |source| NetworkError::Io { what: format!("connect {ifname} to the VM"), source };
+    let tap_name = tap_name(ifname);
+    let tap = open_tap(&tap_name).map_err(io_error("make tap", Path::new(&tap_name)))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let interface = runtime.block_on(async {
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        let connection = tokio::spawn(connection);
+        let interface = connect(&handle, ifname, &tap_name).await;
+        connection.abort();
+        interface.map_err(|error| match error {
+            rtnetlink::Error::NetlinkError(message) => message.to_io(),
+            other => io::Error::other(other),
+        })
+    });
+    Ok((interface.map_err(failed)?, tap))
+}
+
+async fn connect(handle: &Handle, ifname: &str, tap_name: &str) -> Result<Interface, rtnetlink::Error> {
+    let link = link(handle, ifname).await?;
+    let index = link.header.index;
+    let tap = self::link(handle, tap_name).await?.header.index;
+    let mut interface = Interface { mac: mac_of(&link), mtu: mtu_of(&link), ..Interface::default() };
+    let mut up = LinkUnspec::new_with_index(tap).up();
+    if let Some(mtu) = interface.mtu {
+        up = up.mtu(mtu);
+    }
+    handle.link().set(up.build()).execute().await?;
+    for (from, to) in [(index, tap), (tap, index)] {
+        handle.qdisc().add(from as i32).ingress().execute().await?;
+        let filter = handle.traffic_filter(from as i32).add().parent(INGRESS).protocol(EVERY_PROTOCOL);
+        filter.redirect(to)?.execute().await?;
+    }
+    let addresses: Vec<AddressMessage> =
+        handle.address().get().set_link_index_filter(index).execute().try_collect().await?;
+    interface.addresses = addresses.iter().filter_map(|message| address_of(message, index)).collect();
+    for message in [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()] {
+        let routes: Vec<RouteMessage> = match handle.route().get(message).execute().try_collect().await {
+            Ok(routes) => routes,
+            // A kernel without IPv6.
+            Err(error) => {
+                tracing::debug!("list routes: {error}");
+                continue;
+            }
+        };
+        interface.routes.extend(routes.iter().filter_map(|message| route_of(message, index)));
+    }
+    interface.routes.sort_by_key(|(_, gateway)| gateway.is_some());
+    Ok(interface)
+}
+
+async fn link(handle: &Handle, name: &str) -> Result<LinkMessage, rtnetlink::Error> {
+    let mut links = handle.link().get().match_name(name).execute();
+    links.try_next().await?.ok_or(rtnetlink::Error::RequestFailed)
+}
+
+fn mac_of(link: &LinkMessage) -> String {
+    let address = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Address(bytes) => Some(bytes.as_slice()),
+        _ => None,
+    });
+    address.unwrap_or_default().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
+}
+
+fn mtu_of(link: &LinkMessage) -> Option<u32> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Mtu(mtu) => Some(*mtu),
+        _ => None,
+    })
+}
+
+/// A permanent address of the interface that is valid beyond its link.
+fn address_of(message: &AddressMessage, index: u32) -> Option<String> {
+    let header = &message.header;
+    if header.index != index
+        || header.scope != AddressScope::Universe
+        || !header.flags.contains(AddressHeaderFlags::Permanent)
+    {
+        return None;
+    }
+    let of = |wanted: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(wanted);
+    let local = of(|attribute| if let AddressAttribute::Local(address) = attribute { Some(*address) } else { None });
+    let any = of(|attribute| if let AddressAttribute::Address(address) = attribute { Some(*address) } else { None });
+    Some(format!("{}/{}", local.or(any)?, header.prefix_len))
+}
+
+/// A route that somebody has set: the kernel's own follow from the addresses, in the guest as here.
+fn route_of(message: &RouteMessage, index: u32) -> Option<(String, Option<String>)> {
+    let header = &message.header;
+    let is_set = header.table == MAIN_TABLE
+        && header.kind == RouteType::Unicast
+        && !matches!(header.protocol, RouteProtocol::Kernel | RouteProtocol::Ra | RouteProtocol::IcmpRedirect);
+    let is_here =
+        message.attributes.iter().any(|attribute| matches!(attribute, RouteAttribute::Oif(oif) if *oif == index));
+    if !is_set || !is_here {
+        return None;
+    }
+    let of = |wanted: fn(&RouteAttribute) -> Option<&RouteAddress>| {
+        message.attributes.iter().find_map(wanted).and_then(ip_of)
+    };
+    let gateway = of(|attribute| if let RouteAttribute::Gateway(address) = attribute { Some(address) } else { None });
+    let destination =
+        of(|attribute| if let RouteAttribute::Destination(address) = attribute { Some(address) } else { None });
+    let everywhere = match header.address_family {
+        AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        _ => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    };
+    let destination = destination.unwrap_or(everywhere);
+    Some((format!("{destination}/{}", header.destination_prefix_length), gateway.map(|gateway| gateway.to_string())))
+}
+
+fn ip_of(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some(IpAddr::V4(*address)),
+        RouteAddress::Inet6(address) => Some(IpAddr::V6(*address)),
+        _ => None,
+    }
+}
+
+/// `struct ifreq` as `TUNSETIFF` reads it.
+#[repr(C)]
+struct TapRequest {
+    name: [u8; libc::IFNAMSIZ],
+    flags: libc::c_short,
+    padding: [u8; 22],
+}
+
+fn open_tap(name: &str) -> io::Result<OwnedFd> {
+    let device = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(TUN_DEVICE)?;
+    let mut request = TapRequest {
+        name: [0; libc::IFNAMSIZ],
+        flags: (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_TUN_EXCL) as libc::c_short,
+        padding: [0; 22],
+    };
+    request.name[..name.len()].copy_from_slice(name.as_bytes());
+    // SAFETY: `request` has the size and layout of the `struct ifreq` that TUNSETIFF reads and writes, and outlives the call.
+    if unsafe { libc::ioctl(device.as_raw_fd(), TUNSETIFF as _, &mut request) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // The namespace's own stack must not speak to the guest (router solicitations); without IPv6 there is no such file.
+    let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
+    Ok(device.into())
+}

@@ -1,0 +1,439 @@
+//! `cni`: the host's CNI networks, with the guest in the place of a container.
+//!
+//! Per VM one named network namespace, in which CNI plugins make the interfaces they would make for a container; each is
+//! handed over to the guest by a tap (see `link`). Needs root.
+//!
+//! ```text
+//!  record -> namespace -> ADD per network -> tap per interface        attach
+//!  DEL per network, backwards -> namespace -> record                  detach, also from another process
+//! ```
+
+use crate::cni::chain::Chain;
+use crate::cni::conf::{NetworkList, is_network_name};
+use crate::cni::input::{Target, Wishes};
+use crate::cni::record::{self, Attached, Record};
+use crate::cni::{PLUGIN_DIRS, conf_dir, exec, result};
+use crate::link::{self, Interface};
+use crate::plugin::{AttachRequest, Attachment, GuestNic, GuestNicBackend, NetworkError, Plugin};
+use crate::port_claims::{self, Claim};
+use crate::{host_network, mac, netns};
+use async_trait::async_trait;
+use ignite_api::PortMapping;
+use ignite_api::ports::Protocol;
+use serde_json::Value;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+/// Most networks of a VM.
+const MAX_NETWORKS: usize = 8;
+
+/// The plugin; [`CniNetwork::with_plugin_dirs`] for plugins that are not in a standard directory.
+#[derive(Debug, Clone)]
+pub struct CniNetwork {
+    /// Names; empty: the default network.
+    names: Vec<String>,
+    plugin_dirs: Vec<PathBuf>,
+}
+
+impl CniNetwork {
+    /// The host's default network.
+    pub fn new() -> Self {
+        CniNetwork { names: Vec::new(), plugin_dirs: PLUGIN_DIRS.iter().map(PathBuf::from).collect() }
+    }
+
+    /// These networks, separated by commas, the first as `eth0`.
+    pub fn named(names: &str) -> Result<Self, NetworkError> {
+        let names: Vec<String> = names.split(',').map(str::to_owned).collect();
+        let is_repeated = names.iter().enumerate().any(|(index, name)| names[..index].contains(name));
+        if names.len() > MAX_NETWORKS || is_repeated || !names.iter().all(|name| is_network_name(name)) {
+            return Err(NetworkError::UnknownNetwork(format!("cni:{}", names.join(","))));
+        }
+        Ok(CniNetwork { names, ..Self::new() })
+    }
+
+    /// Plugins of these directories instead.
+    pub fn with_plugin_dirs(self, plugin_dirs: Vec<PathBuf>) -> Self {
+        CniNetwork { plugin_dirs, ..self }
+    }
+
+    /// Whether the plugins of our own network are installed here.
+    pub fn has_plugins(&self) -> bool {
+        ["bridge", "host-local", "portmap", "firewall"]
+            .iter()
+            .all(|plugin| exec::find(plugin, &self.plugin_dirs).is_ok())
+    }
+
+    /// CHECK: what of the VM's attachment is broken, as the plugins see it.
+    pub async fn verify(&self, request: &AttachRequest) -> Vec<NetworkError> {
+        let (lock, record) = match locked_record(request).await {
+            Ok((lock, Some(record))) => (lock, record),
+            Ok((_, None)) => return vec![NetworkError::NotAttached],
+            Err(error) => return vec![error],
+        };
+        let mut errors = Vec::new();
+        for attached in &record.attachments {
+            let result = attached.result.clone().unwrap_or_default();
+            errors.extend(self.chain(&record, attached, &lock).check(&result).await);
+        }
+        errors
+    }
+
+    /// GC: tells the plugins of a network which attachments there still are; they remove what belongs to no other. Only
+    /// for networks of version 1.1.0. `valid` are VM uids and interfaces.
+    pub async fn collect_garbage(
+        &self,
+        network: &NetworkList,
+        dir: &Path,
+        valid: &[(String, String)],
+    ) -> Vec<NetworkError> {
+        let lock = match record::lock(dir).await {
+            Ok(lock) => lock,
+            Err(error) => return vec![error],
+        };
+        let valid: Vec<(String, String)> =
+            valid.iter().map(|(uid, ifname)| (container_id(uid), ifname.clone())).collect();
+        let chain = Chain {
+            list: network,
+            target: Target { container_id: "", netns: "", ifname: "" },
+            wishes: &Wishes::default(),
+            plugin_dirs: &self.plugin_dirs,
+            lock: lock.as_fd(),
+        };
+        chain.gc(&valid).await
+    }
+
+    fn wanted(&self) -> Vec<Option<&str>> {
+        if self.names.is_empty() { vec![None] } else { self.names.iter().map(|name| Some(name.as_str())).collect() }
+    }
+
+    /// The networks as they are configured, or would be once ours is written.
+    fn configured(&self, request: &AttachRequest) -> Result<Vec<NetworkList>, NetworkError> {
+        let ours = || NetworkList::parse(conf_dir::DEFAULT_NETWORK.as_bytes()).ok();
+        let default = ours().map(|list| list.name);
+        let find = |name: Option<&str>| match conf_dir::find(&request.cni_conf_dirs, name) {
+            Ok(Some(list)) => Ok(list),
+            Err(NetworkError::NoSuchNetwork { name, known }) if known.is_empty() && Some(&name) == default.as_ref() => {
+                ours().ok_or(NetworkError::NoSuchNetwork { name, known })
+            }
+            Ok(None) => ours().ok_or_else(|| NetworkError::NoSuchNetwork { name: "cni".into(), known: Vec::new() }),
+            Err(error) => Err(error),
+        };
+        self.wanted().into_iter().map(find).collect()
+    }
+
+    fn chain<'a>(&'a self, record: &'a Record, attached: &'a Attached, lock: &'a File) -> Chain<'a> {
+        // DEL of an interface whose namespace is gone is told no path (CNI spec 1.0.0 §2).
+        let netns = if netns::is_there(&record.netns) { record.netns.to_str().unwrap_or_default() } else { "" };
+        Chain {
+            list: &attached.network,
+            target: Target { container_id: &record.container_id, netns, ifname: &attached.ifname },
+            wishes: &attached.wishes,
+            plugin_dirs: &self.plugin_dirs,
+            lock: lock.as_fd(),
+        }
+    }
+
+    /// Undoes what is recorded, in whatever state it is; the record stays while something of it may be left.
+    async fn undo(&self, record: &Record, dir: &Path, lock: &File) -> Vec<NetworkError> {
+        let mut errors = Vec::new();
+        for attached in record.attachments.iter().rev() {
+            errors.extend(self.chain(record, attached, lock).del(attached.result.as_ref()).await);
+        }
+        errors.extend(netns::delete(&record.netns).err());
+        if errors.is_empty() {
+            errors.extend(Record::remove(dir).err());
+        }
+        errors
+    }
+
+    async fn connect(
+        &self,
+        record: &mut Record,
+        request: &AttachRequest,
+        lock: &File,
+    ) -> Result<Attachment, NetworkError> {
+        netns::create(&record.netns).await?;
+        let mut attachment = Attachment::default();
+        let mut addresses = record::read_addresses(&request.record_dir);
+        for index in 0..record.attachments.len() {
+            let result = match self.add(record, index, &request.record_dir, lock).await {
+                // The address it had may be somebody else's by now.
+                Err(error) if !record.attachments[index].wishes.ips.is_empty() => {
+                    tracing::info!("asking for another address: {error}");
+                    let attached = &record.attachments[index];
+                    for error in self.chain(record, attached, lock).del(attached.result.as_ref()).await {
+                        tracing::warn!("{error}");
+                    }
+                    record.attachments[index].wishes.ips.clear();
+                    record.attachments[index].result = None;
+                    record.write(&request.record_dir)?;
+                    self.add(record, index, &request.record_dir, lock).await?
+                }
+                result => result?,
+            };
+            let attached = &record.attachments[index];
+            let told = result::addressing(&result)
+                .map_err(|reason| NetworkError::BadResult { network: attached.network.name.clone(), reason })?;
+            addresses.insert(attached.network.name.clone(), told.addresses.clone());
+            attachment.dns_servers.extend(told.name_servers);
+            attachment.dns_search.extend(told.search);
+            let ifname = attached.ifname.clone();
+            let (interface, tap) = netns::inside(&record.netns, move || link::take_over(&ifname)).await?;
+            attachment.nics.push(guest_nic(&attached.ifname, interface, tap, &record.netns));
+        }
+        keep_first_default_routes(&mut attachment.nics);
+        if let Err(error) = record::write_addresses(&request.record_dir, &addresses) {
+            tracing::warn!("{error}");
+        }
+        if attachment.dns_servers.is_empty() {
+            attachment.dns_servers = host_network::name_servers();
+            if attachment.dns_search.is_empty() {
+                attachment.dns_search = host_network::search_domains();
+            }
+        }
+        Ok(attachment)
+    }
+
+    /// ADD; each plugin's result is on disk before the next plugin is called.
+    async fn add(&self, record: &mut Record, index: usize, dir: &Path, lock: &File) -> Result<Value, NetworkError> {
+        let before = record.clone();
+        let chain = self.chain(&before, &before.attachments[index], lock);
+        chain
+            .add(|result| {
+                record.attachments[index].result = Some(result.clone());
+                record.write(dir)
+            })
+            .await
+    }
+}
+
+impl Default for CniNetwork {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl Plugin for CniNetwork {
+    fn name(&self) -> &'static str {
+        "cni"
+    }
+
+    fn check(&self, request: &AttachRequest) -> Result<(), NetworkError> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(NetworkError::NeedsRoot { network: "cni" });
+        }
+        if !Path::new(link::TUN_DEVICE).exists() {
+            return Err(NetworkError::ProgramMissing {
+                program: format!("the tun driver ({})", link::TUN_DEVICE),
+                hint: "load it: modprobe tun".into(),
+            });
+        }
+        let networks = self.configured(request)?;
+        for program in networks.iter().flat_map(NetworkList::programs) {
+            exec::find(program, &self.plugin_dirs)?;
+        }
+        let can_publish = networks.iter().any(|network| network.has_capability("portMappings"));
+        if let (Some(port), false) = (request.ports.first(), can_publish) {
+            return Err(NetworkError::CannotPublish { network: "cni", port: port.host_port });
+        }
+        claim_ports(request).map(drop)
+    }
+
+    async fn attach(&self, request: &AttachRequest) -> Result<Attachment, NetworkError> {
+        let (lock, left) = locked_record(request).await?;
+        if let Some(left) = left {
+            for error in self.undo(&left, &request.record_dir, &lock).await {
+                tracing::warn!("clean up after the last run: {error}");
+            }
+        }
+        self.check(request)?;
+        let claims = claim_ports(request)?;
+        let networks: Vec<NetworkList> = self
+            .wanted()
+            .into_iter()
+            .map(|name| conf_dir::ensure(&request.cni_conf_dirs, name))
+            .collect::<Result<_, _>>()?;
+        let mut record = plan(request, networks);
+        record.write(&request.record_dir)?;
+        match self.connect(&mut record, request, &lock).await {
+            Ok(attachment) => Ok(Attachment { _claims: claims, ..attachment }),
+            Err(error) => {
+                for cleanup in self.undo(&record, &request.record_dir, &lock).await {
+                    tracing::warn!("undo a failed attachment: {cleanup}");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn detach(&self, request: &AttachRequest) -> Vec<NetworkError> {
+        match Record::read(&request.record_dir) {
+            Ok(None) => return Vec::new(),
+            Ok(Some(_)) => {}
+            Err(error) => return vec![error],
+        }
+        match locked_record(request).await {
+            Ok((lock, Some(record))) => self.undo(&record, &request.record_dir, &lock).await,
+            Ok((_, None)) => Vec::new(),
+            Err(error) => vec![error],
+        }
+    }
+}
+
+async fn locked_record(request: &AttachRequest) -> Result<(File, Option<Record>), NetworkError> {
+    let lock = record::lock(&request.record_dir).await?;
+    let record = Record::read(&request.record_dir)?;
+    Ok((lock, record))
+}
+
+fn container_id(vm_uid: &str) -> String {
+    format!("ignite-{vm_uid}")
+}
+
+/// What is about to be attached: interfaces `eth0`, `eth1` and so on in the order of the networks; ports are published
+/// by the first network that can.
+fn plan(request: &AttachRequest, networks: Vec<NetworkList>) -> Record {
+    let had = record::read_addresses(&request.record_dir);
+    let publisher = networks.iter().position(|network| network.has_capability("portMappings"));
+    let attachments = networks
+        .into_iter()
+        .enumerate()
+        .map(|(index, network)| Attached {
+            ifname: format!("eth{index}"),
+            wishes: Wishes {
+                ports: if publisher == Some(index) { request.ports.clone() } else { Vec::new() },
+                ips: had.get(&network.name).cloned().unwrap_or_default(),
+                mac: Some(mac::text(mac::of_interface(&request.vm_uid, index))),
+                ..Wishes::default()
+            },
+            network,
+            result: None,
+        })
+        .collect();
+    Record {
+        vm_name: request.hostname.clone(),
+        container_id: container_id(&request.vm_uid),
+        netns: netns::path_of(&request.vm_uid),
+        attachments,
+    }
+}
+
+fn claim_ports(request: &AttachRequest) -> Result<Vec<Claim>, NetworkError> {
+    port_claims::claim(&request.ports).map_err(|error| match error {
+        NetworkError::PortInUse { address, port, protocol } => {
+            let is_same = |other: &PortMapping| other.host_port == port && protocol_name(other.protocol) == protocol;
+            match record::owner_of_port(&request.record_dir, is_same) {
+                Some(owner) => NetworkError::PortPublished { address, port, protocol, owner },
+                None => NetworkError::PortInUse { address, port, protocol },
+            }
+        }
+        other => other,
+    })
+}
+
+fn protocol_name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    }
+}
+
+fn guest_nic(ifname: &str, interface: Interface, tap: std::os::fd::OwnedFd, netns: &Path) -> GuestNic {
+    GuestNic {
+        name: ifname.to_owned(),
+        mac: interface.mac,
+        addresses: interface.addresses,
+        routes: interface.routes,
+        mtu: interface.mtu,
+        backend: GuestNicBackend::Tap { name: link::tap_name(ifname), netns: netns.to_owned(), queue: tap },
+    }
+}
+
+/// A guest has one default route per family: that of its first network which has one.
+fn keep_first_default_routes(nics: &mut [GuestNic]) {
+    for default in ["0.0.0.0/0", "::/0"] {
+        let mut is_taken = false;
+        for nic in nics.iter_mut() {
+            nic.routes.retain(|(destination, _)| destination != default || !is_taken);
+            is_taken |= nic.routes.iter().any(|(destination, _)| destination == default);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(ports: &str, dir: &Path) -> AttachRequest {
+        AttachRequest {
+            vm_uid: "4f1c09d2a7b35e68".into(),
+            hostname: "web".into(),
+            ports: if ports.is_empty() { Vec::new() } else { ignite_api::ports::parse_ports(ports).unwrap() },
+            run_dir: dir.to_owned(),
+            record_dir: dir.to_owned(),
+            cni_conf_dirs: vec![dir.join("net.d")],
+        }
+    }
+
+    #[test]
+    fn names_are_networks_each_once() {
+        assert_eq!(CniNetwork::named("a,b").unwrap().names, ["a", "b"]);
+        for wrong in ["", "a,", "a,a", "../x", "a b", "a,b,c,d,e,f,g,h,i"] {
+            assert!(CniNetwork::named(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_first_network_that_can_publishes_the_ports() {
+        let dir = tempfile::tempdir().unwrap();
+        let plain = NetworkList::parse(br#"{"cniVersion":"1.0.0","name":"plain","type":"ptp"}"#).unwrap();
+        let ours = NetworkList::parse(conf_dir::DEFAULT_NETWORK.as_bytes()).unwrap();
+        let planned = plan(&request("8080:80", dir.path()), vec![plain, ours]);
+        let shown: Vec<(&str, usize)> =
+            planned.attachments.iter().map(|one| (one.ifname.as_str(), one.wishes.ports.len())).collect();
+        assert_eq!(shown, [("eth0", 0), ("eth1", 1)]);
+        let macs: Vec<_> = planned.attachments.iter().map(|one| one.wishes.mac.clone().unwrap()).collect();
+        assert_ne!(macs[0], macs[1]);
+        assert!(planned.attachments.iter().all(|one| one.wishes.ips.is_empty()));
+    }
+
+    #[test]
+    fn only_the_first_default_route_is_kept() {
+        let route = |text: &str| (text.to_owned(), Some("10.1.0.1".to_owned()));
+        let nic = |routes: &[&str]| GuestNic {
+            name: "eth".into(),
+            mac: String::new(),
+            addresses: Vec::new(),
+            routes: routes.iter().map(|text| route(text)).collect(),
+            mtu: None,
+            backend: GuestNicBackend::Stream(File::open("/dev/null").unwrap().into()),
+        };
+        let mut nics = [nic(&["10.9.0.0/16"]), nic(&["0.0.0.0/0"]), nic(&["0.0.0.0/0", "::/0", "10.8.0.0/16"])];
+        keep_first_default_routes(&mut nics);
+        let left: Vec<usize> = nics.iter().map(|nic| nic.routes.len()).collect();
+        assert_eq!(left, [1, 1, 2]);
+    }
+
+    #[test]
+    fn a_missing_network_or_plugin_is_named_before_the_host_is_touched() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let missing = CniNetwork::named("nosuch").unwrap().check(&request("", dir.path())).unwrap_err();
+        assert!(missing.to_string().contains("nosuch"), "{missing}");
+        let without = CniNetwork::new().with_plugin_dirs(vec![dir.path().to_owned()]);
+        let missing = without.check(&request("", dir.path())).unwrap_err();
+        assert!(missing.to_string().contains("\"bridge\""), "{missing}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn nothing_recorded_is_nothing_to_detach() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(CniNetwork::new().detach(&request("", dir.path())).await.is_empty());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}
