@@ -35,7 +35,7 @@ pub(crate) async fn create(path: &Path) -> Result<(), NetworkError> {
     let failed = io_error("make the network namespace", path);
     let target = path.to_owned();
     let made = in_thread(move || {
-        OpenOptions::new().create_new(true).read(true).mode(0o444).open(&target)?;
+        OpenOptions::new().create_new(true).write(true).mode(0o444).open(&target)?;
         // SAFETY: concerns this thread only, which ends with this function.
         let unshared = unsafe { libc::unshare(libc::CLONE_NEWNET) };
         let mounted =
