@@ -120,7 +120,7 @@ pub enum EngineError {
         name: String,
         /// Why.
         #[source]
-        source: ignite_network::NetworkError,
+        source: Box<ignite_network::NetworkError>,
     },
     /// The supervisor cannot be reached.
     #[error("could not talk to the supervisor of {name}")]
@@ -279,7 +279,7 @@ impl EngineError {
             EngineError::Vmm(
                 ignite_vmm::VmmError::ProgramMissing { hint, .. } | ignite_vmm::VmmError::Unsupported { hint, .. },
             ) => Some(hint.clone()),
-            EngineError::Network { source, .. } => match source {
+            EngineError::Network { source, .. } => match &**source {
                 ignite_network::NetworkError::ProgramMissing { hint, .. } => Some(hint.clone()),
                 ignite_network::NetworkError::PortInUse { .. } => {
                     Some("publish another host port, or see who has it: ignite ps, or ss -ltnup".into())

@@ -153,7 +153,7 @@ impl Engine {
     }
 
     fn network_for(&self, vm: &Vm, uid: &Uid) -> Result<String, EngineError> {
-        let failed = |source| EngineError::Network { name: title(vm), source };
+        let failed = |source| EngineError::Network { name: title(vm), source: Box::new(source) };
         let mode = match vm.spec.network.mode.as_deref() {
             None | Some("auto") => ignite_network::plugins::auto_mode().to_owned(),
             Some(mode) => mode.to_owned(),
