@@ -30,12 +30,10 @@ def start(bench):
     """`run --rm busybox true` with a cached image, against the floor."""
     floor = bench.floor()
     floors, runs, reports = [], [], []
-    for _ in range(bench.runs):
+    for number in range(bench.runs):
         floors.append(floor.run())
-        log = bench.work / "run.log"
-        log.unlink(missing_ok=True)
-        runs.append(bench.ignite("--log-level", "debug", "run", "--rm", "--network", "none", bench.busybox, "true", log=str(log)))
-        reports.append(phases.of(log))
+        runs.append(bench.ignite("run", "--rm", "--network", "none", bench.busybox, "true"))
+        reports.append(timed_run(bench, f"phases-{number}"))
     floor_wall, run_wall = median([c.wall for c in floors]), median([c.wall for c in runs])
     yield Row("floor: bare VMM, wall s", spread([c.wall for c in floors]))
     yield Row("floor: bare VMM, CPU s", spread([c.cpu for c in floors]))
@@ -47,11 +45,24 @@ def start(bench):
     table = phases.medians(reports)
     for name, milliseconds in table.items():
         yield Row(f"  phase {name}, ms", f"{milliseconds:.0f}")
-    host = phases.host_side(table)
+    host = phases.ours(table)
     if host is None:
-        yield Row("outside VMM and guest, ms", "the programs' logs do not tell the phases", "<= 30")
+        yield Row("outside VMM and guest, ms", "the supervisor's log does not tell the phases", "<= 30")
     else:
         yield judged("outside VMM and guest, ms", f"{host:.0f}", host, 30, "<= 30")
+
+
+def timed_run(bench, name):
+    """Phases of a run whose records are kept until they have been read."""
+    vms = bench.work / "data" / "vm"
+    before = set(vms.iterdir())
+    started = time.time()
+    bench.start_background("run", "--name", name, "--network", "none", bench.busybox, "true")
+    ended = time.time()
+    [directory] = (path for path in set(vms.iterdir()) - before if path.is_dir())
+    report = phases.of(directory, started, ended)
+    bench.start_background("rm", name)
+    return report
 
 
 def parallel(bench):

@@ -8,7 +8,9 @@ use ignite_agent_protocol::frame::{
     FIRST_OPEN_STREAM, Header, INITIAL_WINDOW, Kind, MAX_GUEST_CONTROL, MAX_PAYLOAD, MAX_STREAMS, STDERR, STDIN,
     STDOUT, TASK_STREAM,
 };
-use ignite_agent_protocol::message::{ExitingCause, GuestMessage, HostMessage, Open, Opened, StreamExit, StreamRequest};
+use ignite_agent_protocol::message::{
+    ExitingCause, GuestMessage, HostMessage, Open, Opened, StreamExit, StreamRequest,
+};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::timeout;
