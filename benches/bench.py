@@ -120,6 +120,7 @@ class Bench:
             self.start_background("run", "-d", "--name", "model", self.busybox, "sleep", "1000")
             self.shared_floor = floor.Floor(self.vm_process("qemu"), self.work)
             self.start_background("rm", "-f", "model")
+            measure.settle()
         return self.shared_floor
 
     def prepare(self):

@@ -59,6 +59,15 @@ def run_all(argvs, env=None, log="/dev/null", stdin=None):
     return [ended[pid] for pid in pids]
 
 
+def settle():
+    """Waits for daemons that are about to end, so that their CPU time is not counted to what is measured next."""
+    while True:
+        try:
+            os.wait4(-1, 0)
+        except ChildProcessError:
+            return
+
+
 def must(cost, what, log=None):
     """The cost, of a command that has to succeed."""
     if cost.code != 0:

@@ -1,7 +1,7 @@
 """Where a start's time goes: read from what a VM leaves behind, its supervisor's log and the times of its files.
 
 ```text
- command typed ─ create ─ supervisor up ─ vmm start ─ kernel's start ─ kernel, drivers, ... switch ─ configured ─ command
+ command typed ─ create ─ supervisor up ─ vmm and early kernel ─ kernel's clock ─ kernel, drivers, ... switch ─ configured ─ command
      ─ guest's last word ─ guest end ─ VMM gone ─ teardown ─ prompt
 ```
 """
@@ -41,7 +41,7 @@ def of(vm_dir, started, ended):
     if None in (kernel_start, configured, last_word, vmm_gone):
         return {}
     supervisor_up = born(vm_dir / "task.log")
-    phases = {"create": supervisor_up - started, "vmm start": kernel_start - supervisor_up}
+    phases = {"create": supervisor_up - started, "vmm and early kernel": kernel_start - supervisor_up}
     before = 0.0
     for step, at in steps.items():
         phases[step] = (at - before) / 1000

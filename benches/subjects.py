@@ -62,6 +62,7 @@ def timed_run(bench, name):
     [directory] = (path for path in set(vms.iterdir()) - before if path.is_dir())
     report = phases.of(directory, started, ended)
     bench.start_background("rm", name)
+    measure.settle()
     return report
 
 
