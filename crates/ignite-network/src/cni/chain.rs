@@ -124,13 +124,15 @@ fn type_of(plugin: &Map<String, Value>) -> &str {
     plugin.get("type").and_then(Value::as_str).unwrap_or_default()
 }
 
-/// portmap's CHECK of a container with IPv4 only looks for the chain of IPv6 as well, and does not find it.
+/// portmap's CHECK looks for the rules of IPv4 among those of IPv6 as well, and does not find them.
 fn is_false_alarm(error: &NetworkError, result: &Value) -> bool {
     let NetworkError::CniPlugin { plugin, message, .. } = error else { return false };
     let has_ipv6 = result["ips"]
         .as_array()
         .is_some_and(|ips| ips.iter().any(|ip| ip["address"].as_str().is_some_and(|address| address.contains(':'))));
-    plugin == "portmap" && !has_ipv6 && message.contains("could not check ipv6 dnat")
+    // An IPv6 destination is in brackets.
+    let is_of_ipv4 = message.contains("--to-destination ") && !message.contains("--to-destination [");
+    plugin == "portmap" && message.contains("could not check ipv6 dnat") && (is_of_ipv4 || !has_ipv6)
 }
 
 #[cfg(test)]

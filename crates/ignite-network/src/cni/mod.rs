@@ -9,6 +9,7 @@ pub mod conf;
 pub(crate) mod conf_dir;
 pub(crate) mod exec;
 pub(crate) mod input;
+pub(crate) mod masquerade;
 pub(crate) mod record;
 pub(crate) mod result;
 

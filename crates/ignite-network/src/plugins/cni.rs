@@ -12,7 +12,7 @@ use crate::cni::chain::Chain;
 use crate::cni::conf::{NetworkList, is_network_name};
 use crate::cni::input::{Target, Wishes};
 use crate::cni::record::{self, Attached, Record};
-use crate::cni::{PLUGIN_DIRS, conf_dir, exec, result};
+use crate::cni::{PLUGIN_DIRS, conf_dir, exec, masquerade, result};
 use crate::link::{self, Interface};
 use crate::plugin::{AttachRequest, Attachment, GuestNic, GuestNicBackend, NetworkError, Plugin};
 use crate::port_claims::{self, Claim};
@@ -139,6 +139,7 @@ impl CniNetwork {
         let mut errors = Vec::new();
         for attached in record.attachments.iter().rev() {
             errors.extend(self.chain(record, attached, lock).del(attached.result.as_ref()).await);
+            errors.extend(masquerade::remove(&attached.network, &record.container_id).await);
         }
         errors.extend(netns::delete(&record.netns).err());
         if errors.is_empty() {

@@ -168,6 +168,11 @@ fn only_portmaps_false_alarm_is_one() {
     let said = "could not check ipv6 dnat: chain CNI-DN-x not found in iptables table nat";
     assert!(is_false_alarm(&error("portmap", said), &four));
     assert!(!is_false_alarm(&error("portmap", said), &both));
+    let rules = |target: &str| {
+        format!("could not check ipv6 dnat: rule [[-p tcp -j DNAT --to-destination {target}]] not found")
+    };
+    assert!(is_false_alarm(&error("portmap", &rules("10.1.0.2:80")), &both));
+    assert!(!is_false_alarm(&error("portmap", &rules("[fd00::2]:80")), &both));
     assert!(!is_false_alarm(&error("firewall", said), &four));
     assert!(!is_false_alarm(&error("portmap", "could not check ipv4 dnat"), &four));
 }
