@@ -281,10 +281,11 @@ impl EngineError {
             ) => Some(hint.clone()),
             EngineError::Network { source, .. } => match &**source {
                 ignite_network::NetworkError::ProgramMissing { hint, .. } => Some(hint.clone()),
-                ignite_network::NetworkError::PortInUse { .. } => {
+                ignite_network::NetworkError::PortInUse { .. } | ignite_network::NetworkError::PortPublished { .. } => {
                     Some("publish another host port, or see who has it: ignite ps, or ss -ltnup".into())
                 }
-                ignite_network::NetworkError::UnknownNetwork(_) => Some("use --network user or --network none".into()),
+                ignite_network::NetworkError::UnknownNetwork(_) => Some("use --network cni, user or none".into()),
+                ignite_network::NetworkError::NeedsRoot { .. } => Some("run it as root, or use --network user".into()),
                 _ => None,
             },
             EngineError::Control { .. } => Some("see what it is doing: ignite ps -a".into()),

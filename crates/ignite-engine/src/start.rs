@@ -125,11 +125,7 @@ impl Engine {
         vm.status.starts += 1;
         self.vms.write(&vm)?;
         match self.spawn_supervisor(uid, liveness) {
-            Ok((pid, ready)) => {
-                vm.status.runtime =
-                    Some(ignite_api::vm::RuntimeStatus { id: pid.to_string(), name: "ignite-spawn".to_owned() });
-                Ok((vm, notes, ready))
-            }
+            Ok(ready) => Ok((vm, notes, ready)),
             Err(error) => {
                 vm.status.phase = Phase::Failed;
                 vm.status.reason = Some(error.to_string());
@@ -176,7 +172,7 @@ impl Engine {
     }
 
     /// Starts `ignite-spawn` with the liveness lock; from here on the lock is the supervisor's alone.
-    fn spawn_supervisor(&self, uid: &Uid, liveness: FileLock) -> Result<(u32, OwnedFd), EngineError> {
+    fn spawn_supervisor(&self, uid: &Uid, liveness: FileLock) -> Result<OwnedFd, EngineError> {
         let program = &self.settings.spawn_program;
         let failed = |source| EngineError::Spawn { program: program.clone(), source };
         let log = self.paths.vm_supervisor_log(uid);
@@ -205,10 +201,9 @@ impl Engine {
             ])
             .map_err(|error| failed(std::io::Error::other(error)))?;
         let mut child = command.spawn().map_err(failed)?;
-        let pid = child.id();
         // Reaped when it ends while this process lives; otherwise init does it.
         std::thread::spawn(move || child.wait());
-        Ok((pid, receiver))
+        Ok(receiver)
     }
 
     /// The supervisor ended without a word: it was killed, or could not even start.

@@ -86,7 +86,9 @@ impl SupervisorError {
     pub fn hint(&self) -> Option<String> {
         match self {
             SupervisorError::Network(ignite_network::NetworkError::ProgramMissing { hint, .. }) => Some(hint.clone()),
-            SupervisorError::Network(ignite_network::NetworkError::PortInUse { .. }) => {
+            SupervisorError::Network(
+                ignite_network::NetworkError::PortInUse { .. } | ignite_network::NetworkError::PortPublished { .. },
+            ) => {
                 Some("publish another host port, or stop what uses this one (`ignite ps`, `ss -ltnup`)".into())
             }
             SupervisorError::Vmm(

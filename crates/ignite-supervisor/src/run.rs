@@ -121,6 +121,10 @@ impl Run<'_> {
                 status.reason = None;
                 status.accelerator = Some(accelerator.as_str().to_owned());
                 status.isolation = machine.isolation();
+                status.runtime = Some(ignite_api::vm::RuntimeStatus {
+                    id: std::process::id().to_string(),
+                    name: "ignite-spawn".to_owned(),
+                });
                 status.network =
                     Some(ignite_api::vm::NetworkStatus { plugin: plugin.to_owned(), ip_addresses: addresses });
             })?;
