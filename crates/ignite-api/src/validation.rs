@@ -186,8 +186,8 @@ impl Check {
     /// The shape of a network mode; which modes exist is known by whoever attaches networks.
     fn mode(&mut self, path: impl Display, mode: &str) {
         let (plugin, name) = mode.split_once(':').unwrap_or((mode, "default"));
-        let is_mode = names::check_vm_name(plugin).is_ok() && is_word(name);
-        self.invalid_unless(is_mode, path, quoted(mode), "must be MODE or MODE:NAME, such as user, none or cni:bridge");
+        let is_mode = names::check_vm_name(plugin).is_ok() && name.split(',').all(is_word);
+        self.invalid_unless(is_mode, path, quoted(mode), "must be MODE or MODE:NAME[,NAME], such as user, none or cni:bridge");
     }
 
     fn metadata(&mut self, metadata: &ObjectMeta) {

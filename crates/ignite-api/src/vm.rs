@@ -182,7 +182,7 @@ pub struct NetworkSpec {
     /// Published ports.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
     pub ports: Vec<PortMapping>,
-    /// *Extension.* `user`, `none` or `cni[:NAME]`; absent: chosen by what the host allows.
+    /// *Extension.* `user`, `none` or `cni[:NAME[,NAME…]]`; absent: chosen by what the host allows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
 }

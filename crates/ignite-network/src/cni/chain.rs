@@ -124,7 +124,8 @@ fn type_of(plugin: &Map<String, Value>) -> &str {
     plugin.get("type").and_then(Value::as_str).unwrap_or_default()
 }
 
-/// portmap's CHECK looks for the rules of IPv4 among those of IPv6 as well, and does not find them.
+/// portmap's CHECK looks for the rules of IPv4 among those of IPv6 as well, and does not find them
+/// (<https://github.com/containernetworking/plugins/issues/819>).
 fn is_false_alarm(error: &NetworkError, result: &Value) -> bool {
     let NetworkError::CniPlugin { plugin, message, .. } = error else { return false };
     let has_ipv6 = result["ips"]

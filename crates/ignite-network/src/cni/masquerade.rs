@@ -1,7 +1,7 @@
 //! Removes masquerading rules that the bridge plugin leaves when it cannot see the interface's addresses any more.
 //!
 //! Its DEL reads them from the interface, so a namespace or an address that somebody else removed costs it its memory
-//! (<https://github.com/containernetworking/plugins/issues/210>). The rules carry the container id in a comment.
+//! (<https://github.com/containernetworking/plugins/issues/810>). The rules carry the container id in a comment.
 
 use crate::NetworkError;
 use crate::cni::conf::NetworkList;
