@@ -113,7 +113,7 @@ async fn a_vm_gets_what_a_container_gets_and_leaves_nothing() {
         matches!(&refused, NetworkError::PortPublished { owner, .. } if owner == "vm-00000000000000a1"),
         "{refused}"
     );
-    assert_eq!(left_behind().iter().filter(|left| left.contains("a2")).count(), 0);
+    assert_eq!(left_behind().iter().filter(|left| left.contains("00000000000000a2")).count(), 0);
 
     let mac = nic.mac.clone();
     drop(attachment);
@@ -205,6 +205,22 @@ async fn several_networks_with_ipv6_bandwidth_static_addresses_and_mtu() {
         assert_detached(&network, &vm).await;
         assert_eq!(left_behind(), [""; 0]);
     }
+}
+
+#[tokio::test]
+async fn published_ports_are_let_through_where_the_host_drops_what_it_forwards() {
+    if !is_inside("published_ports_are_let_through_where_the_host_drops_what_it_forwards") {
+        return;
+    }
+    let host = Host::new();
+    let network = CniNetwork::new();
+    output("iptables", &["-P", "FORWARD", "DROP"]);
+    let vm = host.vm("00000000000000d2", "8080:80");
+    let _attachment = network.attach(&vm).await.unwrap();
+    let rules = output("iptables", &["-S", "CNI-FORWARD"]);
+    assert!(rules.contains("-d 10.61.0.2/32 -m conntrack --ctstate DNAT"), "{rules}");
+    assert_detached(&network, &vm).await;
+    assert_eq!(left_behind(), [""; 0]);
 }
 
 #[tokio::test]

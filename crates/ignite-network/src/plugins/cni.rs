@@ -12,7 +12,7 @@ use crate::cni::chain::Chain;
 use crate::cni::conf::{NetworkList, is_network_name};
 use crate::cni::input::{Target, Wishes};
 use crate::cni::record::{self, Attached, Record};
-use crate::cni::{PLUGIN_DIRS, conf_dir, exec, masquerade, result};
+use crate::cni::{PLUGIN_DIRS, conf_dir, exec, forwarding, masquerade, result};
 use crate::link::{self, Interface};
 use crate::plugin::{AttachRequest, Attachment, GuestNic, GuestNicBackend, NetworkError, Plugin};
 use crate::port_claims::{self, Claim};
@@ -139,6 +139,9 @@ impl CniNetwork {
         let mut errors = Vec::new();
         for attached in record.attachments.iter().rev() {
             errors.extend(self.chain(record, attached, lock).del(attached.result.as_ref()).await);
+            if !attached.wishes.ports.is_empty() {
+                errors.extend(forwarding::remove(&record.container_id).await);
+            }
             errors.extend(masquerade::remove(&attached.network, &record.container_id).await);
         }
         errors.extend(netns::delete(&record.netns).err());
@@ -176,6 +179,9 @@ impl CniNetwork {
             let attached = &record.attachments[index];
             let told = result::addressing(&result)
                 .map_err(|reason| NetworkError::BadResult { network: attached.network.name.clone(), reason })?;
+            if !attached.wishes.ports.is_empty() {
+                forwarding::accept(&told.addresses, &record.container_id).await?;
+            }
             addresses.insert(attached.network.name.clone(), told.addresses.clone());
             attachment.dns_servers.extend(told.name_servers);
             attachment.dns_search.extend(told.search);
