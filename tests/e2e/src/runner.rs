@@ -55,7 +55,6 @@ pub fn main(tests: &[Test], finish: fn()) -> ExitCode {
         Ok(()) => conclusion.exit_code(),
         Err(panic) => {
             show(&format!("after all tests: {}", message(panic.as_ref())));
-            show("test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out");
             ExitCode::FAILURE
         }
     }
