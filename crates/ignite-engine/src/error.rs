@@ -122,6 +122,15 @@ pub enum EngineError {
         #[source]
         source: Box<ignite_network::NetworkError>,
     },
+    /// What a network did for a VM could not be undone.
+    #[error("could not disconnect {name} from the network")]
+    Detach {
+        /// The VM.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<ignite_network::NetworkError>,
+    },
     /// The supervisor cannot be reached.
     #[error("could not talk to the supervisor of {name}")]
     Control {
@@ -220,7 +229,9 @@ impl EngineError {
             | EngineError::Denied { .. }
             | EngineError::IsRunning(_)
             | EngineError::Refused { .. } => ErrorKind::Conflict,
-            EngineError::Network { .. } | EngineError::Package { .. } => ErrorKind::Unavailable,
+            EngineError::Network { .. } | EngineError::Detach { .. } | EngineError::Package { .. } => {
+                ErrorKind::Unavailable
+            }
             EngineError::Disk { .. }
             | EngineError::Guest { .. }
             | EngineError::StartFailed { .. }
@@ -288,6 +299,7 @@ impl EngineError {
                 ignite_network::NetworkError::NeedsRoot { .. } => Some("run it as root, or use --network user".into()),
                 _ => None,
             },
+            EngineError::Detach { name, .. } => Some(format!("try again, or leave it behind: ignite rm -f {name}")),
             EngineError::Control { .. } => Some("see what it is doing: ignite ps -a".into()),
             EngineError::Spawn { .. } => Some("ignite-spawn must lie beside ignite; install both: make install".into()),
             EngineError::Package { .. } => Some("run `apt-get update` first, or import a kernel file".into()),

@@ -3,6 +3,7 @@
 use crate::engine::{Engine, title};
 use crate::error::EngineError;
 use ignite_api::{Phase, Uid, Vm};
+use ignite_network::NetworkError;
 use ignite_store::{FileLock, StoreError, atomic, lock};
 use std::time::Duration;
 
@@ -106,15 +107,30 @@ impl Engine {
         ignite_supervisor::vmm_record::await_end(&run_dir, VMM_DEADLINE)
             .await
             .map_err(EngineError::file("wait for the VMM of", &run_dir))?;
-        let request = self.attach_request(vm, uid);
-        for name in ignite_network::plugins::names() {
-            if let Ok(plugin) = ignite_network::plugins::find(name) {
-                for error in plugin.detach(&request).await {
-                    tracing::warn!("{}: network {name}: {error}", title(vm));
-                }
-            }
+        for error in self.detach(vm, uid).await {
+            tracing::warn!("{}: network: {error}", title(vm));
         }
         Ok(atomic::remove_tree(&run_dir)?)
+    }
+
+    /// Undoes what is left of a VM's network after an earlier attempt failed; nothing while a supervisor has the VM.
+    pub(crate) async fn detach_leftovers(&self, vm: &Vm, uid: &Uid) -> Result<Vec<NetworkError>, EngineError> {
+        let locked = uid.clone();
+        let _object = self.blocking(move |engine| Ok(engine.vms.lock(&locked)?)).await?;
+        let Some(_liveness) = FileLock::try_take(&self.paths.vm_liveness(uid))? else { return Ok(Vec::new()) };
+        Ok(self.detach(vm, uid).await)
+    }
+
+    /// By every network: which one it was is told by what it recorded.
+    async fn detach(&self, vm: &Vm, uid: &Uid) -> Vec<NetworkError> {
+        let request = self.attach_request(vm, uid);
+        let mut errors = Vec::new();
+        for plugin in
+            ignite_network::plugins::names().into_iter().filter_map(|name| ignite_network::plugins::find(name).ok())
+        {
+            errors.extend(plugin.detach(&request).await);
+        }
+        errors
     }
 
     /// Removes debris: what interrupted makers and removers left, and run directories of VMs that are gone.

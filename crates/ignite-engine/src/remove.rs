@@ -23,6 +23,19 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
+        match self.detach_leftovers(&vm, uid).await {
+            Ok(errors) => {
+                for error in errors {
+                    if !force {
+                        return Err(EngineError::Detach { name: title(&vm), source: Box::new(error) });
+                    }
+                    tracing::warn!("{}: network: {error}", title(&vm));
+                }
+            }
+            // Its supervisor has removed it, as `--rm` had asked.
+            Err(EngineError::Store(StoreError::Missing { .. })) => {}
+            Err(error) => return Err(error),
+        }
         let uid = uid.clone();
         self.blocking(move |engine| {
             let result = engine.vms.lock(&uid).and_then(|_lock| engine.vms.remove(&uid));
