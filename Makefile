@@ -40,13 +40,15 @@ install:
 	@test -x target/release/ignite || { echo 'type `make build` first'; exit 1; }
 	install -D -m 755 target/release/ignite $(bindir)/ignite
 	install -D -m 755 target/release/ignite-spawn $(bindir)/ignite-spawn
-	install -d $(bashdir) $(zshdir) $(fishdir)
+	install -d $(bashdir) $(zshdir) $(fishdir) $(mandir)
+	target/release/ignite manual $(mandir)
 	target/release/ignite completion bash > $(bashdir)/ignite
 	target/release/ignite completion zsh > $(zshdir)/_ignite
 	target/release/ignite completion fish > $(fishdir)/ignite.fish
 
 uninstall:
 	rm -f $(bindir)/ignite $(bindir)/ignite-spawn $(bashdir)/ignite $(zshdir)/_ignite $(fishdir)/ignite.fish
+	rm -f $(mandir)/ignite.1 $(mandir)/ignite-*.1
 
 clean:
 	rm -rf target .cache
