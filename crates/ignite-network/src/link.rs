@@ -15,6 +15,7 @@ use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType};
+use rtnetlink::packet_route::tc::{TcFilterU32Option, TcU32Key, TcU32Selector, TcU32SelectorFlags};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -31,6 +32,9 @@ const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
 const INGRESS: u32 = 0xffff_0000;
 /// `ETH_P_ALL`, in network order as a filter has it.
 const EVERY_PROTOCOL: u16 = 0x0003_u16.to_be();
+/// Filters are asked in this order.
+const BEFORE_REDIRECT: u16 = 1;
+const REDIRECT: u16 = 2;
 /// `RT_TABLE_MAIN`.
 const MAIN_TABLE: u8 = 254;
 
@@ -82,7 +86,16 @@ async fn connect(handle: &Handle, ifname: &str, tap_name: &str) -> Result<Interf
     handle.link().set(up.build()).execute().await?;
     for (from, to) in [(index, tap), (tap, index)] {
         handle.qdisc().add(from as i32).ingress().execute().await?;
-        let filter = handle.traffic_filter(from as i32).add().parent(INGRESS).protocol(EVERY_PROTOCOL);
+        if from == tap {
+            for selector in forged() {
+                // Without an action: it stops here, and the namespace's own stack drops it.
+                let filter = handle.traffic_filter(tap as i32).add().parent(INGRESS).priority(BEFORE_REDIRECT);
+                let filter = filter.protocol(EVERY_PROTOCOL).u32(&[TcFilterU32Option::Selector(selector)])?;
+                filter.execute().await?;
+            }
+        }
+        let filter =
+            handle.traffic_filter(from as i32).add().parent(INGRESS).priority(REDIRECT).protocol(EVERY_PROTOCOL);
         filter.redirect(to)?.execute().await?;
     }
     let addresses: Vec<AddressMessage> =
@@ -101,6 +114,30 @@ async fn connect(handle: &Handle, ifname: &str, tap_name: &str) -> Result<Interf
     }
     interface.routes.sort_by_key(|(_, gateway)| gateway.is_some());
     Ok(interface)
+}
+
+/// Frames of a guest that never reach the network. portmap opens the host's loopback to the host's end of the interface
+/// (`route_localnet`), so an address of 127.0.0.0/8 in a forged frame would lead to servers that only the host should
+/// reach. Frames with two VLAN tags could carry it past that filter; one tag is stripped before.
+fn forged() -> Vec<TcU32Selector> {
+    let key = |val, mask, off| {
+        let mut key = TcU32Key::default();
+        (key.val, key.mask, key.off) = (val, mask, off);
+        key
+    };
+    // Offsets are from the network header: IPv4's version and destination, and the Ethernet type before it.
+    let to_loopback = vec![key(0x4000_0000, 0xf000_0000, 0), key(0x7f00_0000, 0xff00_0000, 16)];
+    let tagged = [0x8100, 0x88a8].map(|protocol| vec![key(protocol, 0xffff, -4)]);
+    std::iter::once(to_loopback)
+        .chain(tagged)
+        .map(|keys| {
+            let mut selector = TcU32Selector::default();
+            selector.flags = TcU32SelectorFlags::Terminal;
+            selector.nkeys = keys.len() as u8;
+            selector.keys = keys;
+            selector
+        })
+        .collect()
 }
 
 async fn link(handle: &Handle, name: &str) -> Result<LinkMessage, rtnetlink::Error> {

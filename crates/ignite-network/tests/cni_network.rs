@@ -223,6 +223,55 @@ async fn published_ports_are_let_through_where_the_host_drops_what_it_forwards()
     assert_eq!(left_behind(), [""; 0]);
 }
 
+/// A datagram from the guest to port 9999 of `target`, sent to the MAC address of the bridge whatever `target` is.
+/// `tags` stand before the Ethernet type.
+fn send_datagram(nic: &GuestNic, bridge_mac: &[u8], tags: &[u8], target: [u8; 4]) {
+    let mac: Vec<u8> = nic.mac.split(':').map(|octet| u8::from_str_radix(octet, 16).unwrap()).collect();
+    let mut ip = vec![0x45, 0, 0, 29, 0, 0, 0, 0, 64, 17, 0, 0, 10, 61, 0, 2];
+    ip.extend(target);
+    let sum: u32 = ip.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    ip[10..12].copy_from_slice(&(!(folded as u16)).to_be_bytes());
+    let mut frame = vec![0; 10];
+    frame.extend(bridge_mac);
+    frame.extend(&mac);
+    frame.extend(tags);
+    frame.extend([8, 0]);
+    frame.extend(&ip);
+    frame.extend([0x27, 0x0f, 0x27, 0x0f, 0, 9, 0, 0, b'x']);
+    rustix::io::write(queue(nic), &frame).unwrap();
+}
+
+#[tokio::test]
+async fn a_guest_cannot_forge_its_way_to_the_hosts_loopback() {
+    if !is_inside("a_guest_cannot_forge_its_way_to_the_hosts_loopback") {
+        return;
+    }
+    let host = Host::new();
+    let network = CniNetwork::new();
+    let vm = host.vm("00000000000000d3", "8080:80");
+    let attachment = network.attach(&vm).await.unwrap();
+    let nic = &attachment.nics[0];
+    assert!(is_answered(nic, [10, 61, 0, 2], [10, 61, 0, 1]));
+    let link = fs::read_to_string("/proc/sys/net/ipv4/conf/ignite0/route_localnet").unwrap();
+    assert_eq!(link.trim(), "1", "portmap opens the host's loopback to the bridge: else there is nothing to close");
+    let shown = output("ip", &["-o", "link", "show", "ignite0"]);
+    let mac_text = shown.split("link/ether ").nth(1).unwrap().split(' ').next().unwrap();
+    let mac: Vec<u8> = mac_text.split(':').map(|octet| u8::from_str_radix(octet, 16).unwrap()).collect();
+    let server = std::net::UdpSocket::bind("0.0.0.0:9999").unwrap();
+    // Tags of VLAN 0 are ignored by who receives them.
+    let tags: [&[u8]; 4] = [&[], &[0x81, 0, 0, 0], &[0x81, 0, 0, 0, 0x81, 0, 0, 0], &[0x88, 0xa8, 0, 0, 0x81, 0, 0, 0]];
+    for tag in tags {
+        send_datagram(nic, &mac, tag, [127, 0, 0, 1]);
+    }
+    send_datagram(nic, &mac, tags[1], [10, 61, 0, 1]);
+    server.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    server.recv(&mut [0; 9]).expect("the one to the gateway arrives");
+    server.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    assert!(server.recv(&mut [0; 9]).is_err(), "the one to the host's loopback arrived before it");
+    assert_detached(&network, &vm).await;
+}
+
 #[tokio::test]
 async fn check_finds_what_somebody_broke() {
     if !is_inside("check_finds_what_somebody_broke") {
