@@ -115,7 +115,7 @@ impl Run {
             Ok(flow != Flow::Break)
         };
         match &value {
-            Value::List(values) => {
+            Value::List(values) | Value::PrintedList { values, .. } => {
                 for (position, element) in values.iter().enumerate() {
                     let position = i64::try_from(position).unwrap_or(i64::MAX);
                     if !turn(self, Value::Int(position), element.clone())? {
@@ -263,8 +263,11 @@ fn field(value: &Value, name: &str) -> Result<Value, Problem> {
         }
         Value::Map(map) => Ok(map.get(name).map_or(Value::Null, Value::text)),
         Value::Nil | Value::Null => Ok(value.clone()),
-        Value::Bool(_) | Value::Int(_) | Value::String(_) | Value::Printed { .. } | Value::List(_) => {
-            Err(Problem::NoFields { name: shown(), kind: value.kind() })
-        }
+        Value::Bool(_)
+        | Value::Int(_)
+        | Value::String(_)
+        | Value::Printed { .. }
+        | Value::List(_)
+        | Value::PrintedList { .. } => Err(Problem::NoFields { name: shown(), kind: value.kind() }),
     }
 }

@@ -22,7 +22,7 @@ pub(crate) fn call(name: &str, arguments: &[Value]) -> Result<Value, Problem> {
         ("len", [value]) => len(value),
         ("index", [value, keys @ ..]) => keys.iter().try_fold(value.clone(), |value, key| index(&value, key)),
         ("json", [value]) => Ok(Value::text(value.to_json())),
-        ("join", [Value::List(values), separator]) => {
+        ("join", [Value::List(values) | Value::PrintedList { values, .. }, separator]) => {
             let texts: Vec<String> = values.iter().map(Value::to_string).collect();
             Ok(Value::text(texts.join(text(name, separator)?)))
         }
@@ -81,7 +81,7 @@ fn print(values: &[Value], is_line: bool) -> String {
 fn len(value: &Value) -> Result<Value, Problem> {
     let count = match value {
         Value::String(text) | Value::Printed { text, .. } => text.len(),
-        Value::List(values) => values.len(),
+        Value::List(values) | Value::PrintedList { values, .. } => values.len(),
         Value::Map(map) => map.len(),
         Value::Nil => 0,
         other => return Err(argument_type("len", "a text, list or map", other)),
@@ -93,11 +93,13 @@ fn index(value: &Value, key: &Value) -> Result<Value, Problem> {
     match (value, key) {
         (Value::Map(map), Value::String(key)) => Ok(Value::text(map.get(&**key).map_or("", String::as_str))),
         (Value::Map(_), other) => Err(argument_type("index", "a text as key of a map", other)),
-        (Value::List(values), Value::Int(index)) => {
+        (Value::List(values) | Value::PrintedList { values, .. }, Value::Int(index)) => {
             let found = usize::try_from(*index).ok().and_then(|index| values.get(index));
             found.cloned().ok_or(Problem::IndexOutOfRange { index: *index, len: values.len() })
         }
-        (Value::List(_), other) => Err(argument_type("index", "a number as index of a list", other)),
+        (Value::List(_) | Value::PrintedList { .. }, other) => {
+            Err(argument_type("index", "a number as index of a list", other))
+        }
         (Value::Nil, Value::Int(index)) => Err(Problem::IndexOutOfRange { index: *index, len: 0 }),
         (Value::Nil, _) => Ok(Value::Nil),
         (other, _) => Err(argument_type("index", "a list or map", other)),

@@ -82,7 +82,7 @@ fn formatted(spec: &Spec, verb: char, value: &Value) -> String {
         ('v' | 'd', Value::Int(number)) if spec.has_plus && *number >= 0 => format!("+{number}"),
         ('v', other) => plain(other),
         ('s', Value::String(text) | Value::Printed { text, .. }) => cut(text),
-        ('s', Value::Map(_) | Value::Record(_)) => plain(value),
+        ('s', Value::Map(_) | Value::Record(_) | Value::PrintedList { .. }) => plain(value),
         ('q', Value::String(text) | Value::Printed { text, .. }) => quote(&cut(text)),
         ('d', Value::Int(number)) => number.to_string(),
         ('t', Value::Bool(flag)) => flag.to_string(),
@@ -92,7 +92,7 @@ fn formatted(spec: &Spec, verb: char, value: &Value) -> String {
         ('X', Value::Int(number)) => format!("{number:X}"),
         ('x', Value::String(text) | Value::Printed { text, .. }) => text.bytes().map(|b| format!("{b:02x}")).collect(),
         ('X', Value::String(text) | Value::Printed { text, .. }) => text.bytes().map(|b| format!("{b:02X}")).collect(),
-        ('s' | 'q' | 'd' | 't' | 'x' | 'X', Value::List(values)) => {
+        ('s' | 'q' | 'd' | 't' | 'x' | 'X', Value::List(values) | Value::PrintedList { values, .. }) => {
             let texts: Vec<String> = values.iter().map(|value| formatted(spec, verb, value)).collect();
             format!("[{}]", texts.join(" "))
         }
@@ -117,7 +117,7 @@ fn pad(spec: &Spec, verb: char, text: String, value: &Value) -> String {
 
 fn go_type(value: &Value) -> &'static str {
     match value {
-        Value::List(_) => "[]interface {}",
+        Value::List(_) | Value::PrintedList { .. } => "[]interface {}",
         Value::Map(_) => "map[string]string",
         Value::Nil | Value::Null => "<nil>",
         other => other.kind(),

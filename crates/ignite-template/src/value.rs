@@ -25,6 +25,13 @@ pub enum Value {
     },
     /// A list. Prints `[a b]`.
     List(Arc<[Value]>),
+    /// A list that prints in its own way, such as addresses with commas.
+    PrintedList {
+        /// How it prints.
+        text: Arc<str>,
+        /// What `range` and `index` see.
+        values: Arc<[Value]>,
+    },
     /// Texts by key. Prints `map[a:b c:d]`, sorted.
     Map(Arc<BTreeMap<String, String>>),
     /// Named fields, in order. Prints `{a b}`.
@@ -58,6 +65,13 @@ impl Value {
         Value::List(values.into_iter().collect())
     }
 
+    /// A list that prints its elements with a comma and a space between them.
+    pub fn comma_list(values: impl IntoIterator<Item = Value>) -> Value {
+        let values: Arc<[Value]> = values.into_iter().collect();
+        let text = values.iter().map(Value::to_string).collect::<Vec<_>>().join(", ").into();
+        Value::PrintedList { text, values }
+    }
+
     /// An object without promoted fields; `json` is the object as one line of JSON.
     pub fn record(json: String, fields: Vec<(&'static str, Value)>) -> Value {
         Value::Record(Arc::new(Record { fields, promoted: Vec::new(), json }))
@@ -75,7 +89,7 @@ impl Value {
             Value::Bool(value) => *value,
             Value::Int(value) => *value != 0,
             Value::String(text) | Value::Printed { text, .. } => !text.is_empty(),
-            Value::List(values) => !values.is_empty(),
+            Value::List(values) | Value::PrintedList { values, .. } => !values.is_empty(),
             Value::Map(map) => !map.is_empty(),
             Value::Record(_) => true,
         }
@@ -89,7 +103,7 @@ impl Value {
             Value::Bool(_) => "bool",
             Value::Int(_) => "int",
             Value::String(_) | Value::Printed { .. } => "string",
-            Value::List(_) => "list",
+            Value::List(_) | Value::PrintedList { .. } => "list",
             Value::Map(_) => "map",
             Value::Record(_) => "struct",
         }
@@ -103,7 +117,9 @@ impl Value {
             Value::Int(value) => value.to_string(),
             Value::String(text) => json_text(text),
             Value::Printed { json, .. } => json.to_string(),
-            Value::List(values) => format!("[{}]", values.iter().map(Value::to_json).collect::<Vec<_>>().join(",")),
+            Value::List(values) | Value::PrintedList { values, .. } => {
+                format!("[{}]", values.iter().map(Value::to_json).collect::<Vec<_>>().join(","))
+            }
             Value::Map(map) => {
                 let entries = map.iter().map(|(key, value)| format!("{}:{}", json_text(key), json_text(value)));
                 format!("{{{}}}", entries.collect::<Vec<_>>().join(","))
@@ -124,7 +140,7 @@ impl std::fmt::Display for Value {
             Value::Nil => f.write_str("<nil>"),
             Value::Bool(value) => write!(f, "{value}"),
             Value::Int(value) => write!(f, "{value}"),
-            Value::String(text) | Value::Printed { text, .. } => f.write_str(text),
+            Value::String(text) | Value::Printed { text, .. } | Value::PrintedList { text, .. } => f.write_str(text),
             Value::List(values) => spaced(f, "[", values.iter(), "]"),
             Value::Map(map) => spaced(f, "map[", map.iter().map(|(key, value)| format!("{key}:{value}")), "]"),
             Value::Record(record) => spaced(f, "{", record.fields.iter().map(|(_, value)| value), "}"),

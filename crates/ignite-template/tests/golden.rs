@@ -138,6 +138,19 @@ fn templates_print_what_go_prints() {
 }
 
 #[test]
+fn a_list_may_print_in_its_own_way() {
+    let ports = Value::comma_list([Value::text("a"), Value::text("b")]);
+    let render = |text: &str| Template::parse(text).and_then(|template| template.render(&ports));
+    for (template, expected) in [
+        ("{{.}}", "a, b"),
+        ("{{range .}}<{{.}}>{{end}}{{len .}}{{index . 1}}", "<a><b>2b"),
+        ("{{json .}} {{join . \"+\"}} {{printf \"%s\" .}}", "[\"a\",\"b\"] a+b a, b"),
+    ] {
+        assert_eq!(render(template).as_deref(), Ok(expected), "{template}");
+    }
+}
+
+#[test]
 fn what_is_wrong_is_told_with_its_place() {
     for (template, expected) in [
         ("{{.Nme}}", "line 1, column 3: can't find field \"Nme\""),
