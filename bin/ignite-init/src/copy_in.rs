@@ -142,13 +142,15 @@ fn add<R: Read>(target: &Target, entry: &mut Entry<'_, R>, path: &Path) -> io::R
             return Ok(fs::fchmod(&directory, Mode::from_raw_mode(mode))?);
         }
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-            clear(&parent, name)?;
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let mut file = File::from(fs::openat(&parent, name, flags, Mode::from_raw_mode(0o600))?);
-            io::copy(entry, &mut file)?;
-            fs::fchown(&file, Some(owner.0), Some(owner.1))?;
-            fs::fchmod(&file, Mode::from_raw_mode(mode))?;
-            return Ok(fs::futimens(&file, &times(mtime))?);
+            let temporary = format!(".ignite-copy-{}", rustix::process::getpid().as_raw_nonzero());
+            clear(&parent, temporary.as_ref())?;
+            let written = write_file(&parent, &temporary, entry, mode, owner, mtime);
+            let done = written.and_then(|()| Ok(fs::renameat(&parent, &*temporary, &parent, name)?));
+            if done.is_err() {
+                // The first error is the one to tell; the name may not even have been made.
+                let _ = fs::unlinkat(&parent, &*temporary, AtFlags::empty());
+            }
+            return done;
         }
         EntryType::Link => {
             let link = entry.link_name()?.ok_or_else(|| io::Error::other("hard link without a target"))?;
@@ -178,6 +180,26 @@ fn add<R: Read>(target: &Target, entry: &mut Entry<'_, R>, path: &Path) -> io::R
     }
     fs::chownat(&parent, name, Some(owner.0), Some(owner.1), AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(fs::utimensat(&parent, name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+/// Writes a file under a name of its own: what has the final name stays whole until this is.
+fn write_file<R: Read>(
+    parent: &OwnedFd,
+    name: &str,
+    entry: &mut Entry<'_, R>,
+    mode: u32,
+    owner: (Uid, Gid),
+    mtime: u64,
+) -> io::Result<()> {
+    let size = entry.size();
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))?);
+    if io::copy(entry, &mut file)? != size {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive ends within it"));
+    }
+    fs::fchown(&file, Some(owner.0), Some(owner.1))?;
+    fs::fchmod(&file, Mode::from_raw_mode(mode))?;
+    Ok(fs::futimens(&file, &times(mtime))?)
 }
 
 /// Removes what has the name, as tar(1) does before it extracts; a directory is not replaced.

@@ -1,8 +1,8 @@
 //! The table of commands, one row each, and the flags that all of them share.
 
 use crate::commands::{
-    attach, completion, create, doctor, exec, image, inspect, kernel, kill, logs, manual, ps, restart, rm, run, start,
-    stop, version, vm, wait,
+    attach, completion, cp, create, doctor, exec, image, inspect, kernel, kill, logs, manual, ps, restart, rm, run,
+    start, stop, version, vm, wait,
 };
 use crate::context::Context;
 use crate::report::Caller;
@@ -100,6 +100,8 @@ pub enum Command {
     Attach(attach::Args),
     /// Run a command in a running VM
     Exec(exec::Args),
+    /// Copy files between a VM and this host
+    Cp(cp::Args),
     /// Print an object as JSON or YAML
     Inspect(inspect::Args),
     /// Wait until VMs have ended and print their exit codes
@@ -145,6 +147,7 @@ impl Command {
             Command::Logs(args) => logs::run(args, context).await,
             Command::Attach(args) => attach::run(args, context).await,
             Command::Exec(args) => exec::run(args, context).await,
+            Command::Cp(args) => cp::run(args, context).await,
             Command::Inspect(args) => inspect::run(args, context).await,
             Command::Wait(args) => wait::run(args, context).await,
             Command::Image(args) => image::run(args, context).await,

@@ -160,6 +160,18 @@ pub enum EngineError {
         #[source]
         source: std::io::Error,
     },
+    /// A copy makes no sense with what is there.
+    #[error("cannot copy: {0}")]
+    CopyRefused(String),
+    /// A copy failed on this side.
+    #[error("could not copy {what}")]
+    Copy {
+        /// What was copied.
+        what: String,
+        /// Why, with the entry.
+        #[source]
+        source: std::io::Error,
+    },
     /// A package cannot be fetched.
     #[error("could not fetch the package {package}: {detail}")]
     Package {
@@ -206,7 +218,9 @@ impl EngineError {
         use ignite_oci::OciError;
         match self {
             EngineError::Query(QueryError::NotFound { .. }) | EngineError::ImageMissing(_) => ErrorKind::NotFound,
-            EngineError::Query(QueryError::Ambiguous { .. }) | EngineError::Invalid(_) => ErrorKind::Invalid,
+            EngineError::Query(QueryError::Ambiguous { .. })
+            | EngineError::Invalid(_)
+            | EngineError::CopyRefused(_) => ErrorKind::Invalid,
             EngineError::Query(QueryError::Store(error)) | EngineError::Store(error) => match error {
                 StoreError::Missing { .. } => ErrorKind::NotFound,
                 StoreError::NameTaken { .. } | StoreError::Locked { .. } => ErrorKind::Conflict,
@@ -233,6 +247,7 @@ impl EngineError {
                 ErrorKind::Unavailable
             }
             EngineError::Disk { .. }
+            | EngineError::Copy { .. }
             | EngineError::Guest { .. }
             | EngineError::StartFailed { .. }
             | EngineError::Control { .. }
@@ -303,8 +318,12 @@ impl EngineError {
             EngineError::Control { .. } => Some("see what it is doing: ignite ps -a".into()),
             EngineError::Spawn { .. } => Some("ignite-spawn must lie beside ignite; install both: make install".into()),
             EngineError::Package { .. } => Some("run `apt-get update` first, or import a kernel file".into()),
+            EngineError::CopyRefused(_) => {
+                Some("the destination's directory must exist, and a directory never replaces a file".into())
+            }
             EngineError::Query(QueryError::Store(_))
             | EngineError::Store(_)
+            | EngineError::Copy { .. }
             | EngineError::Invalid(_)
             | EngineError::Disk { .. }
             | EngineError::Refused { .. }

@@ -8,9 +8,11 @@
 //!  stop     kill wait restart: requests to the supervisor
 //!  remove   only what does not run, unless forced
 //!  session  exec, attach: a VM's streams
+//!  copy     files into a VM and out of it, as tar streams of the agent
 //!  observe  what is, after every kind of death; what a crash left is healed
 //! ```
 
+mod copy;
 mod create;
 mod doctor;
 mod engine;
@@ -28,6 +30,7 @@ mod session;
 mod start;
 mod stop;
 
+pub use copy::CopyOptions;
 pub use create::CreateRequest;
 pub use doctor::{Check, CheckStatus};
 pub use engine::{Engine, Settings};

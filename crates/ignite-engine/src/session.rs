@@ -105,7 +105,12 @@ impl Engine {
         self.open_session(vm, uid, &request).await
     }
 
-    async fn open_session(&self, vm: &Vm, uid: &Uid, request: &ControlRequest) -> Result<Session, EngineError> {
+    pub(crate) async fn open_session(
+        &self,
+        vm: &Vm,
+        uid: &Uid,
+        request: &ControlRequest,
+    ) -> Result<Session, EngineError> {
         let (reply, channel) = self.ask(vm, uid, request).await?;
         match reply {
             ControlReply::Streaming { .. } => {

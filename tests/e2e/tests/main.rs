@@ -52,6 +52,11 @@ const TESTS: &[Test] = tests! {
         a_terminal_has_a_size_that_follows_and_ctrl_c
         many_at_once_do_not_mix
         some_megabytes_arrive_unchanged;
+    copy:
+        a_large_file_is_the_same_both_ways
+        a_tree_keeps_its_modes_and_links_both_ways
+        a_tar_stream_goes_both_ways
+        what_cannot_be_copied_is_explained_and_leaves_nothing;
     layers:
         the_guests_tree_is_what_umoci_unpacks;
     registry:

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard};
 static SHARED: Mutex<Option<Vm<'static>>> = Mutex::new(None);
 
 /// The VM these tests share, started by the first. It stays until [`end_shared_vm`].
-fn with_vm(test: impl FnOnce(&Vm<'static>)) {
+pub(super) fn with_vm(test: impl FnOnce(&Vm<'static>)) {
     let name = {
         let mut shared = lock();
         let vm = shared.get_or_insert_with(|| {

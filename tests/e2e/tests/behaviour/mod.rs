@@ -1,6 +1,7 @@
 //! What the programs do, one file per part of it.
 
 pub mod commands;
+pub mod copy;
 pub mod crash;
 pub mod exec;
 pub mod layers;
