@@ -27,12 +27,18 @@ pub fn find(mode: &str) -> Result<Arc<dyn Plugin>, NetworkError> {
 
 /// The mode for VMs that ask for none, by what this host has.
 pub fn auto_mode() -> &'static str {
-    default_mode(rustix::process::geteuid().is_root(), user::UserNetwork::default().program().is_some())
+    let can_use_cni = rustix::process::geteuid().is_root() && cni::CniNetwork::new().has_plugins();
+    default_mode(can_use_cni, user::UserNetwork::default().program().is_some())
 }
 
-/// The mode for VMs that ask for none. Root gets what everyone gets until CNI is a row of the table.
-pub fn default_mode(_is_root: bool, is_passt_available: bool) -> &'static str {
-    if is_passt_available { "user" } else { "none" }
+/// The mode for VMs that ask for none. passt comes first, for root too: it changes nothing on the host, whereas CNI adds
+/// a bridge and rules to its firewall, which is for its administrator to ask for.
+pub fn default_mode(can_use_cni: bool, is_passt_available: bool) -> &'static str {
+    match (is_passt_available, can_use_cni) {
+        (true, _) => "user",
+        (false, true) => "cni",
+        (false, false) => "none",
+    }
 }
 
 #[cfg(test)]
@@ -64,10 +70,10 @@ mod tests {
 
     #[test]
     fn the_default_follows_what_the_host_has() {
-        for (is_root, is_passt_available, expected) in
-            [(false, true, "user"), (true, true, "user"), (false, false, "none"), (true, false, "none")]
+        for (can_use_cni, is_passt_available, expected) in
+            [(false, true, "user"), (true, true, "user"), (true, false, "cni"), (false, false, "none")]
         {
-            assert_eq!(default_mode(is_root, is_passt_available), expected);
+            assert_eq!(default_mode(can_use_cni, is_passt_available), expected);
         }
     }
 }
