@@ -137,3 +137,77 @@ fn a_configuration_that_is_wrong_is_told_with_its_place() {
         "{stderr}"
     );
 }
+
+/// An object store with two VMs that have ended, as the programs leave it.
+fn host_with_vms() -> Host {
+    let host = Host::new();
+    for (uid, name, cpus) in [("599615df99804ae8", "my-vm", 2), ("699615df99804ae9", "my-vm2", 3)] {
+        let dir = host.dir.path().join("data/vm").join(uid);
+        std::fs::create_dir_all(&dir).expect("a directory");
+        let object = format!(
+            r#"{{"apiVersion":"ignite.weave.works/v1alpha4","kind":"VM",
+                "metadata":{{"name":"{name}","uid":"{uid}","labels":{{"tier":"web"}}}},
+                "spec":{{"image":{{"oci":"redis:7"}},"cpus":{cpus},"ssh":true}},
+                "status":{{"running":false,"phase":"Stopped","exitCode":7,
+                    "network":{{"plugin":"cni","ipAddresses":["10.61.0.2"]}}}}}}"#
+        );
+        std::fs::write(dir.join("metadata.json"), object).expect("a file");
+    }
+    host
+}
+
+#[test]
+fn filters_and_templates_work_as_in_scripts_for_weave_ignite() {
+    let host = host_with_vms();
+    for (words, expected) in [
+        (&["ps", "-a", "-f", "{{.ObjectMeta.Name}}=my-vm", "-t", "{{.ObjectMeta.UID}}"][..], "599615df99804ae8\n"),
+        (&["ps", "-aq", "-f", "{{.Spec.CPUs}}!=3"], "599615df99804ae8\n"),
+        (&["ps", "-f", "name=my-vm", "-t", "{{.Name}}"], ""),
+        (
+            &["vm", "ls", "--filter", "label=tier=web,name=~2", "--format", "{{.Name}}\\t{{.Spec.SSH}}"],
+            "my-vm2\t{true }\n",
+        ),
+        (&["vm", "-f", "status=exited", "-f", "id=5", "-t", "{{.Spec.CPUs}} {{.Spec.Memory}}"], "2 512.0 MB\n"),
+        (&["inspect", "vm", "my-vm", "-t", "{{.Status.Network.IPAddresses}}"], "10.61.0.2\n"),
+        (
+            &["inspect", "my-vm", "--template", "{{.Status.Phase}} {{.Status.ExitCode}} {{.Labels.nope}}"],
+            "Stopped 7 <no value>\n",
+        ),
+        (&["image", "ls", "-f", "name=x", "-t", "{{.Name}}"], ""),
+        (&["kernels", "--format", "{{.Status.Version}}"], ""),
+    ] {
+        let output = host.command("").args(words).output().expect("the program runs");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{words:?}");
+        assert_eq!(
+            (output.status.code(), String::from_utf8_lossy(&output.stdout).as_ref()),
+            (Some(0), expected),
+            "{words:?}"
+        );
+    }
+}
+
+#[test]
+fn filters_and_templates_that_are_wrong_say_where() {
+    let host = host_with_vms();
+    for (words, expected) in [
+        (
+            &["ps", "-a", "-t", "{{.ObjectMeta.name}}"][..],
+            "error: template, line 1, column 14: can't find field \"name\"\nhint: did you mean .Name?\n",
+        ),
+        (
+            &["ps", "-f", "web"],
+            "error: failed to extract keys-values from filter list [web]\n\
+             hint: a filter is written like '{{.ObjectMeta.Name}}=my-vm,{{.Spec.CPUs}}!=3' or name=my-vm\n",
+        ),
+        (
+            &["ps", "-a", "-f", "{{.Status.Runing}}=true"],
+            "error: failed to apply filtering on VM, the filter might be incorrect\n  \
+             caused by: template, line 1, column 10: can't find field \"Runing\"\nhint: did you mean .Running?\n",
+        ),
+        (&["inspect", "my-vm", "-t", "{{.Name"], "error: template, line 1, column 1: unclosed action: }} is missing\n"),
+    ] {
+        let output = host.command("").args(words).output().expect("the program runs");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), expected, "{words:?}");
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{words:?}");
+    }
+}

@@ -1,11 +1,15 @@
 //! `ignite inspect`: an object as it is stored and observed.
 
 use crate::commands::print;
+use crate::commands::selection::{Form, print_each};
 use crate::context::Context;
 use crate::render::document::{self, Format};
+use crate::render::template_value;
 use crate::report::UsageError;
 use crate::signals::interruptible;
 use ignite_engine::{Engine, EngineError, ErrorKind};
+use ignite_template::Value;
+use jiff::Timestamp;
 
 /// Flags of `inspect`.
 #[derive(Debug, clap::Args)]
@@ -14,6 +18,9 @@ pub struct Args {
     /// How it is shown
     #[arg(short, long, value_enum, default_value = "json", value_name = "FORMAT")]
     pub output: Format,
+    /// What is printed instead.
+    #[command(flatten)]
+    pub form: Form,
     /// Kind (vm, image or kernel; without it, the first of them that has such an object) and its name or id
     #[arg(required = true, num_args = 1..=2, value_name = "OBJECT")]
     pub kind_and_object: Vec<String>,
@@ -30,19 +37,23 @@ const KINDS: [(&str, Kind); 3] = [("vm", Kind::Vm), ("image", Kind::Image), ("ke
 
 /// Prints the object.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
+    let template = args.form.parse()?;
     let engine = context.engine()?;
     let (kinds, query) = match args.kind_and_object.as_slice() {
         [kind, object] => (vec![parse_kind(kind)?], object),
         [object] => (KINDS.map(|(_, kind)| kind).to_vec(), object),
         _ => return Err(UsageError("one object is expected".into()).into()),
     };
-    let text = interruptible(first(engine, &kinds, query, args.output)).await?;
-    print(&text)?;
+    let (value, text) = interruptible(first(engine, &kinds, query, args.output)).await?;
+    match template {
+        Some(template) => print_each(&template, [value])?,
+        None => print(&text)?,
+    }
     Ok(0)
 }
 
 /// The first kind that has the object; what is wrong with the first is told when none has.
-async fn first(engine: &Engine, kinds: &[Kind], query: &str, format: Format) -> anyhow::Result<String> {
+async fn first(engine: &Engine, kinds: &[Kind], query: &str, format: Format) -> anyhow::Result<(Value, String)> {
     let mut missing = None;
     for kind in kinds {
         match inspect(engine, *kind, query, format).await {
@@ -53,12 +64,23 @@ async fn first(engine: &Engine, kinds: &[Kind], query: &str, format: Format) -> 
     Err(missing.unwrap_or_else(|| anyhow::anyhow!("there is no kind to look in")))
 }
 
-async fn inspect(engine: &Engine, kind: Kind, query: &str, format: Format) -> anyhow::Result<String> {
-    match kind {
-        Kind::Vm => document::render(&engine.inspect(&engine.find_vm(query)?).await?, format),
-        Kind::Image => document::render(&engine.inspect_image(&engine.find_image(query)?)?, format),
-        Kind::Kernel => document::render(&engine.inspect_kernel(&engine.find_kernel(query)?)?, format),
-    }
+/// The object as templates see it, and as a document.
+async fn inspect(engine: &Engine, kind: Kind, query: &str, format: Format) -> anyhow::Result<(Value, String)> {
+    let now = Timestamp::now();
+    Ok(match kind {
+        Kind::Vm => {
+            let vm = engine.inspect(&engine.find_vm(query)?).await?;
+            (template_value::vm(&vm, now), document::render(&vm, format)?)
+        }
+        Kind::Image => {
+            let image = engine.inspect_image(&engine.find_image(query)?)?;
+            (template_value::image(&image, now), document::render(&image, format)?)
+        }
+        Kind::Kernel => {
+            let kernel = engine.inspect_kernel(&engine.find_kernel(query)?)?;
+            (template_value::kernel(&kernel, now), document::render(&kernel, format)?)
+        }
+    })
 }
 
 fn is_not_found(error: &anyhow::Error) -> bool {

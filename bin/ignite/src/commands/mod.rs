@@ -23,6 +23,7 @@ pub mod vm;
 pub mod wait;
 
 mod many;
+mod selection;
 mod vm_flags;
 
 use std::io::Write;

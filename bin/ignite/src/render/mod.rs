@@ -5,5 +5,6 @@ pub mod duration;
 pub mod progress;
 pub mod status;
 pub mod table;
+pub mod template_value;
 pub mod text;
 pub mod vm_table;

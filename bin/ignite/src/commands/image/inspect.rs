@@ -1,8 +1,11 @@
 //! `ignite image inspect`.
 
 use crate::commands::print;
+use crate::commands::selection::{Form, print_each};
 use crate::context::Context;
 use crate::render::document::{self, Format};
+use crate::render::template_value;
+use jiff::Timestamp;
 
 /// Flags of `image inspect`.
 #[derive(Debug, clap::Args)]
@@ -10,13 +13,22 @@ pub struct Args {
     /// How it is shown
     #[arg(short, long, value_enum, default_value = "json", value_name = "FORMAT")]
     pub output: Format,
+    /// What is printed instead.
+    #[command(flatten)]
+    pub form: Form,
     /// Name or id
     pub image: String,
 }
 
 /// Prints the image.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
+    let template = args.form.parse()?;
     let engine = context.engine()?;
-    print(&document::render(&engine.inspect_image(&engine.find_image(&args.image)?)?, args.output)?)?;
+    let image = engine.inspect_image(&engine.find_image(&args.image)?)?;
+    if let Some(template) = template {
+        print_each(&template, [template_value::image(&image, Timestamp::now())])?;
+        return Ok(0);
+    }
+    print(&document::render(&image, args.output)?)?;
     Ok(0)
 }

@@ -1,9 +1,10 @@
 //! `ignite image ls`.
 
+use crate::commands::selection::{Filter, Selection, print_each};
 use crate::commands::{print, print_line};
 use crate::context::Context;
 use crate::render::document::{self, Format};
-use crate::render::{table, vm_table};
+use crate::render::{table, template_value, vm_table};
 use ignite_api::Image;
 use jiff::Timestamp;
 
@@ -14,11 +15,21 @@ pub struct Args {
     /// Print the objects
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     pub output: Option<Format>,
+    /// Which of them, and what is printed of each.
+    #[command(flatten)]
+    pub selection: Selection,
 }
 
 /// Prints the table, the objects, or the ids.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
-    let images = context.engine()?.list_images()?;
+    let filter = Filter::parse("image", &args.selection.filter)?;
+    let template = args.selection.form.parse()?;
+    let now = Timestamp::now();
+    let images = filter.keep(context.engine()?.list_images()?, |image| template_value::image(image, now))?;
+    if let Some(template) = template {
+        print_each(&template, images.iter().map(|image| template_value::image(image, now)))?;
+        return Ok(0);
+    }
     if context.is_quiet() {
         for uid in images.iter().filter_map(|image| image.metadata.uid.as_ref()) {
             print_line(uid)?;
@@ -27,7 +38,7 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     }
     print(&match args.output {
         Some(format) => document::render(&images, format)?,
-        None => render(&images, Timestamp::now()),
+        None => render(&images, now),
     })?;
     Ok(0)
 }
