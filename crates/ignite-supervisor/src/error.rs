@@ -88,9 +88,7 @@ impl SupervisorError {
             SupervisorError::Network(ignite_network::NetworkError::ProgramMissing { hint, .. }) => Some(hint.clone()),
             SupervisorError::Network(
                 ignite_network::NetworkError::PortInUse { .. } | ignite_network::NetworkError::PortPublished { .. },
-            ) => {
-                Some("publish another host port, or stop what uses this one (`ignite ps`, `ss -ltnup`)".into())
-            }
+            ) => Some("publish another host port, or stop what uses this one (`ignite ps`, `ss -ltnup`)".into()),
             SupervisorError::Vmm(
                 ignite_vmm::VmmError::ProgramMissing { hint, .. } | ignite_vmm::VmmError::Unsupported { hint, .. },
             ) => Some(hint.clone()),
