@@ -7,7 +7,7 @@ use crate::layers::{as_sources, layers_of};
 use crate::progress::{Progress, ProgressEvent};
 use ignite_api::run_spec::{Role, decide_role};
 use ignite_api::vm::RootDisk;
-use ignite_api::vm::{SourceStatus, VmStatus};
+use ignite_api::vm::{SourceStatus, Ssh, VmStatus};
 use ignite_api::{API_VERSION, Image, Kernel, Phase, Vm, names, validation};
 use ignite_store::{StoreError, atomic};
 use std::io::Read;
@@ -42,6 +42,7 @@ impl Engine {
             vm.metadata.name = self.free_name()?;
         }
         validation::validate_vm(&vm).map_err(|errors| EngineError::Invalid(errors.to_string()))?;
+        refuse_what_is_not_built(&vm)?;
         self.refuse_taken_name(&vm)?;
         let Some(source) = vm.spec.image.oci.clone() else {
             return Err(EngineError::Invalid("spec.image.oci: Required value".to_owned()));
@@ -171,5 +172,17 @@ impl Engine {
             }
         }
         Ok(format!("{}-{}", names::random_name(random_bytes()?), new_uid()?))
+    }
+}
+
+/// Fields that are valid and that this version does nothing with: said now, not found out later.
+fn refuse_what_is_not_built(vm: &Vm) -> Result<(), EngineError> {
+    let not_built = [
+        (!vm.spec.storage.volumes.is_empty(), "spec.storage.volumes"),
+        (matches!(vm.spec.ssh, Some(Ssh::Generate(true))), "spec.ssh: true (name a public key's file instead)"),
+    ];
+    match not_built.iter().find(|(is_asked, _)| *is_asked) {
+        Some((_, field)) => Err(EngineError::NotBuilt(field)),
+        None => Ok(()),
     }
 }

@@ -17,6 +17,9 @@ pub enum EngineError {
     /// The object is not valid.
     #[error("the VM is not valid: {0}")]
     Invalid(String),
+    /// A field is valid, and nothing is built for it yet.
+    #[error("{0} is not built in this version")]
+    NotBuilt(&'static str),
     /// The image cannot be had.
     #[error("could not get the image {image}")]
     Image {
@@ -237,7 +240,7 @@ impl EngineError {
                 _ => ErrorKind::Failed,
             },
             EngineError::NoKernel => ErrorKind::NotFound,
-            EngineError::KernelLacks { .. } | EngineError::Vmm(_) => ErrorKind::Unsupported,
+            EngineError::KernelLacks { .. } | EngineError::Vmm(_) | EngineError::NotBuilt(_) => ErrorKind::Unsupported,
             EngineError::NothingToRun { .. } => ErrorKind::Invalid,
             EngineError::InUse { .. }
             | EngineError::Denied { .. }
@@ -325,6 +328,7 @@ impl EngineError {
             | EngineError::Store(_)
             | EngineError::Copy { .. }
             | EngineError::Invalid(_)
+            | EngineError::NotBuilt(_)
             | EngineError::Disk { .. }
             | EngineError::Refused { .. }
             | EngineError::Guest { .. }

@@ -3,6 +3,7 @@
 use crate::create::{BASE_LINK, IMAGE_RECORD};
 use crate::engine::{Engine, title};
 use crate::error::EngineError;
+use crate::guest_files::{read_copy_files, read_ssh_keys};
 use ignite_agent_protocol::message::{Configure, Disk, Process, Role as GuestRole, Root, WindowSize};
 use ignite_api::run_spec::{ProcessSpec, Role, decide_role};
 use ignite_api::vm::RootDisk;
@@ -62,8 +63,8 @@ impl Engine {
                 interfaces: Vec::new(),
                 dns: None,
                 hosts: Vec::new(),
-                files: Vec::new(),
-                ssh_authorized_keys: Vec::new(),
+                files: read_copy_files(&vm.spec.copy_files)?,
+                ssh_authorized_keys: read_ssh_keys(vm.spec.ssh.as_ref())?,
                 unix_ns: 0,
                 entropy: String::new(),
                 role: guest_role(vm, role, process, &image, decided.size),

@@ -17,6 +17,7 @@ mod create;
 mod doctor;
 mod engine;
 mod error;
+mod guest_files;
 mod images;
 mod kernel_choice;
 mod kernels;

@@ -91,7 +91,9 @@ async fn a_vm_is_what_configure_says() {
             "cat /var/lib/docker/seed; grep -c ' /var/lib/docker ext4 ' /proc/mounts; stat -f -c %t /",
             "seed1\n794c7630\n",
         ),
-        ("ls -d /var/lib/containerd; ls /lib/modules/$(uname -r)", "/var/lib/containerd\nmodules.dep\n"),
+        ("ls -d /var/lib/docker; ls /lib/modules/$(uname -r)", "/var/lib/docker\nmodules.dep\n"),
+        // A task gets no directory that its image does not have.
+        ("ls /var/lib", "docker\n"),
         ("ls -l /dev/fd /dev/stdin | grep -o '/dev/.*'", "/dev/fd -> /proc/self/fd\n/dev/stdin -> /proc/self/fd/0\n"),
         (
             "for m in proc sysfs devtmpfs devpts tmpfs mqueue cgroup2 overlay; do grep -q \" $m \" /proc/mounts || echo no $m; done",
