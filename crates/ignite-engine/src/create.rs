@@ -43,6 +43,7 @@ impl Engine {
         }
         validation::validate_vm(&vm).map_err(|errors| EngineError::Invalid(errors.to_string()))?;
         refuse_what_is_not_built(&vm)?;
+        self.check_network_name(&vm)?;
         self.refuse_taken_name(&vm)?;
         let Some(source) = vm.spec.image.oci.clone() else {
             return Err(EngineError::Invalid("spec.image.oci: Required value".to_owned()));

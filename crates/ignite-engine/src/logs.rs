@@ -3,7 +3,7 @@
 use crate::engine::Engine;
 use crate::error::EngineError;
 use ignite_api::Uid;
-use ignite_supervisor::control::{ControlReply, ControlRequest, Reader, SessionEvent};
+use ignite_supervisor::control::{ControlReply, ControlRequest, Reader, SessionEvent, Writer};
 use ignite_supervisor::rotate::rotated;
 use ignite_supervisor::task_log;
 use jiff::Timestamp;
@@ -54,7 +54,8 @@ pub struct LogReader {
     queue: VecDeque<LogEntry>,
     file: Option<BufReader<File>>,
     partial: Vec<u8>,
-    follow: Option<Reader>,
+    /// Both halves: without the sending one the supervisor would see us leave.
+    follow: Option<(Reader, Writer)>,
 }
 
 impl Engine {
@@ -76,9 +77,6 @@ impl Engine {
             },
             false => None,
         };
-        let (follow, keep) = follow.map_or((None, None), |(reader, writer)| (Some(reader), Some(writer)));
-        // The sending half is not needed; the supervisor sees us leave when the receiving half is dropped.
-        drop(keep);
         let mut reader =
             LogReader { path, is_console, queue: VecDeque::new(), file: None, partial: Vec::new(), follow };
         reader.read_kept(options.tail)?;
@@ -93,7 +91,7 @@ impl LogReader {
             if let Some(entry) = self.queue.pop_front() {
                 return Ok(Some(entry));
             }
-            let Some(follow) = &mut self.follow else { return Ok(None) };
+            let Some((follow, _)) = &mut self.follow else { return Ok(None) };
             let has_ended = match follow.next_event().await {
                 Ok(Some(SessionEvent::Stdout(_) | SessionEvent::Stderr(_))) => false,
                 Ok(Some(SessionEvent::Exit(_)) | None) | Err(_) => true,

@@ -9,7 +9,7 @@ use command_fds::{CommandFdExt, FdMapping};
 use ignite_api::lifecycle::{self, Denial, Event};
 use ignite_api::{Phase, Uid, Vm};
 use ignite_network::AttachRequest;
-use ignite_store::{FileLock, atomic};
+use ignite_store::{FileLock, StoreError, atomic};
 use ignite_supervisor::ReadyEvent;
 use ignite_vmm::{Accelerator, Driver};
 use std::fs::OpenOptions;
@@ -17,9 +17,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::net::unix::pipe;
 
+/// Longest the supervisor of a VM that has just ended is waited for; it lets go at once.
+const LIVENESS_DEADLINE: Duration = Duration::from_secs(5);
 /// Descriptors on which the supervisor finds its lock and its ready pipe.
 const LOCK_FD: i32 = 3;
 const READY_FD: i32 = 4;
@@ -82,7 +85,10 @@ impl Engine {
         let mut vm = self.vms.read(uid)?;
         let denied = |denial| EngineError::Denied { verb: "start", name: title(&vm), denial };
         let phase = lifecycle::next(vm.status.phase, Event::Start).map_err(denied)?;
-        let liveness = FileLock::try_take(&self.paths.vm_liveness(uid))?.ok_or_else(|| denied(Denial::BeingStopped))?;
+        let liveness = match FileLock::take(&self.paths.vm_liveness(uid), LIVENESS_DEADLINE) {
+            Err(StoreError::Locked { .. }) => return Err(denied(Denial::BeingStopped)),
+            other => other?,
+        };
 
         let driver = self.driver_for(&vm)?;
         let capabilities = driver.capabilities()?;
@@ -150,13 +156,16 @@ impl Engine {
 
     fn network_for(&self, vm: &Vm, uid: &Uid) -> Result<String, EngineError> {
         let failed = |source| EngineError::Network { name: title(vm), source: Box::new(source) };
-        let mode = match vm.spec.network.mode.as_deref() {
-            None | Some("auto") => ignite_network::plugins::auto_mode().to_owned(),
-            Some(mode) => mode.to_owned(),
-        };
+        let mode = network_mode(vm);
         let plugin = ignite_network::plugins::find(&mode).map_err(failed)?;
         plugin.check(&self.attach_request(vm, uid)).map_err(failed)?;
         Ok(mode)
+    }
+
+    /// Refuses a network that does not exist, before anything is made for its VM.
+    pub(crate) fn check_network_name(&self, vm: &Vm) -> Result<(), EngineError> {
+        let failed = |source| EngineError::Network { name: title(vm), source: Box::new(source) };
+        ignite_network::plugins::find(&network_mode(vm)).map(|_| ()).map_err(failed)
     }
 
     /// How this VM is, or was, connected.
@@ -219,6 +228,14 @@ impl Engine {
             hint: Some("see what the host can do: ignite doctor".to_owned()),
             exit_code: 125,
         }
+    }
+}
+
+/// The network that a VM asks for, or gets here when it asks for none.
+fn network_mode(vm: &Vm) -> String {
+    match vm.spec.network.mode.as_deref() {
+        None | Some("auto") => ignite_network::plugins::auto_mode().to_owned(),
+        Some(mode) => mode.to_owned(),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::shared::Shared;
 use crate::task_log::TaskLog;
 use ignite_agent_protocol::message::Role;
 use ignite_api::{Phase, Vm};
-use ignite_store::{Objects, Paths};
+use ignite_store::{FileLock, Objects, Paths};
 use ignite_vmm::Driver;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,17 +59,19 @@ impl ReadyPipe {
     }
 }
 
-/// Runs the VM of this launch to its end. The caller holds the VM's liveness lock until this returns.
+/// Runs the VM of this launch to its end, holding its liveness lock until the final status is stored: whoever hears that it
+/// has ended may start it again at once, while the last clients still take what is theirs.
 ///
 /// When it returns, the network is detached, the VMM is gone, the run directory is removed and the final status is
 /// stored; clients have been told.
-pub async fn supervise(launch: Launch, driver: Arc<dyn Driver>, mut ready: ReadyPipe) -> Ending {
+pub async fn supervise(launch: Launch, driver: Arc<dyn Driver>, liveness: FileLock, mut ready: ReadyPipe) -> Ending {
     let paths = Paths::new(&launch.data_dir, &launch.run_dir);
     let vms: Objects<Vm> = Objects::new(&launch.data_dir);
     let life = Life::take_over(vms.clone(), launch.uid.clone());
     match live(&launch, &*driver, &life, &paths, &mut ready).await {
         Ok((ending, finish)) => {
             conclude(&launch, &life, &paths, &vms, &ending);
+            drop(liveness);
             // Only now: who hears of a failure finds everything undone. (A VM that came up has nobody waiting any more.)
             let message = ending.reason.clone().unwrap_or_else(|| "it ended while it was starting".to_owned());
             ready.tell(&ReadyEvent::Failed { message, hint: finish.hint.clone(), exit_code: ending.exit_code }).await;
@@ -83,6 +85,7 @@ pub async fn supervise(launch: Launch, driver: Arc<dyn Driver>, mut ready: Ready
             tracing::error!("{}", error.chain());
             let ending = Ending { phase: Phase::Failed, exit_code: error.exit_code(), reason: Some(error.chain()) };
             conclude(&launch, &life, &paths, &vms, &ending);
+            drop(liveness);
             let failed =
                 ReadyEvent::Failed { message: error.chain(), hint: error.hint(), exit_code: error.exit_code() };
             ready.tell(&failed).await;

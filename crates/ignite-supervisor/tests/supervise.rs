@@ -5,7 +5,7 @@ use ignite_agent_protocol::frame::{self, Kind, MAX_CONTROL, STDOUT, TASK_STREAM}
 use ignite_agent_protocol::message::*;
 use ignite_api::vm::VmStatus;
 use ignite_api::{API_VERSION, ObjectMeta, Phase, Uid, Vm};
-use ignite_store::{Objects, Paths};
+use ignite_store::{FileLock, Objects, Paths};
 use ignite_supervisor::control::{self, ControlReply, ControlRequest, Ending, SessionCommand, SessionEvent};
 use ignite_supervisor::launch::{LaunchBoot, LaunchNetwork};
 use ignite_supervisor::supervise::ReadyPipe;
@@ -112,7 +112,9 @@ impl Host {
     {
         let socket = self.paths().control_socket(&self.launch.uid);
         let driver = Arc::new(driver);
-        let supervised = supervise(self.launch.clone(), driver.clone(), ReadyPipe::new(None));
+        let liveness = self.paths().vm_liveness(&self.launch.uid);
+        let liveness = FileLock::try_take(&liveness).expect("lock").expect("nobody has it");
+        let supervised = supervise(self.launch.clone(), driver.clone(), liveness, ReadyPipe::new(None));
         let client = client(socket);
         let both = async { tokio::join!(supervised, client) };
         let result = tokio::time::timeout(DEADLINE, both).await.expect("the VM ends");

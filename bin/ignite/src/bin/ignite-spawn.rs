@@ -37,9 +37,8 @@ fn run() -> Result<u8> {
     let driver = driver_of(&launch).with_context(|| format!("unknown VMM {:?}", launch.driver))?;
     let ending = runtime.block_on(async {
         let ready = tokio::net::unix::pipe::Sender::from_owned_fd(ready).context("adopt the ready pipe")?;
-        Ok::<_, anyhow::Error>(supervise(launch, driver, ReadyPipe::new(Some(ready))).await)
+        Ok::<_, anyhow::Error>(supervise(launch, driver, lock, ReadyPipe::new(Some(ready))).await)
     })?;
-    drop(lock);
     Ok(ending.exit_code)
 }
 
