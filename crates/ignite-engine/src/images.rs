@@ -5,7 +5,7 @@ use crate::error::EngineError;
 use crate::layers::{as_sources, layers_of};
 use crate::progress::{FetchProgress, Progress, ProgressEvent};
 use ignite_api::image::{Image, ImageStatus, OciSourceStatus};
-use ignite_api::{API_VERSION, ImageSource, ObjectMeta, Size, Uid, Vm};
+use ignite_api::{API_VERSION, ImageReference, ImageSource, ObjectMeta, Size, Uid, Vm};
 use ignite_disk::BaseInfo;
 use ignite_oci::{ContentStore, OciError, PullOptions, StoredImage};
 use ignite_store::{FileLock, StoreError, atomic};
@@ -66,6 +66,8 @@ impl Engine {
     /// Makes sure the image is imported, and returns it.
     pub async fn import_image(&self, request: ImportImage, progress: Arc<dyn Progress>) -> Result<Image, EngineError> {
         let ImportImage { source, pull, name, mut stdin } = request;
+        // `debian` is found as `debian:latest`, so that is what it is stored as.
+        let name = name.map(|name| name.parse().map_or(name, |reference: ImageReference| reference.familiar()));
         let wanted_name = name.clone().or_else(|| source.image_name());
         let options = self.pull_options();
         if let Some(name) = &wanted_name

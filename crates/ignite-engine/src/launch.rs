@@ -18,6 +18,9 @@ use std::path::PathBuf;
 /// Directories whose software stacks its own overlay there, which overlayfs cannot carry.
 const DIRECT_DIRS: [&str; 5] =
     ["/var/lib/docker", "/var/lib/containerd", "/var/lib/rancher", "/var/lib/kubelet", "/var/lib/containers"];
+/// What `spec.kernel.cmdLine` replaces: no kernel log on the console, where every byte costs an exit of the VM; a panic is
+/// still shown.
+const OPTIONAL_KERNEL_ARGUMENTS: &str = "quiet loglevel=3";
 /// Seconds a stop waits unless told otherwise, as in Docker.
 const DEFAULT_STOP_TIMEOUT_SECONDS: u32 = 10;
 /// Time a guest has to come up; software emulation on a busy host needs most of it.
@@ -72,7 +75,7 @@ impl Engine {
             boot: LaunchBoot {
                 kernel: decided.kernel,
                 initramfs: decided.initramfs,
-                cmdline: vm.spec.kernel.cmd_line.clone().unwrap_or_default(),
+                cmdline: vm.spec.kernel.cmd_line.clone().unwrap_or_else(|| OPTIONAL_KERNEL_ARGUMENTS.to_owned()),
                 vcpu_count: u8::try_from(vm.spec.cpus).unwrap_or(u8::MAX),
                 mem_size_mib: u32::try_from(vm.spec.memory.as_mib()).unwrap_or(u32::MAX),
                 drives,

@@ -4,7 +4,7 @@ use crate::env_file::{HostEnv, parse_env_flag, read_env_file};
 use crate::report::UsageError;
 use anyhow::Context as _;
 use ignite_api::codec::decode_vm_over;
-use ignite_api::vm::{InitMode, OciSource, RootDisk};
+use ignite_api::vm::{FileMapping, InitMode, OciSource, RootDisk};
 use ignite_api::{API_VERSION, ImageSource, ObjectMeta, PortMapping, Size, Vm, VmSpec, VmStatus};
 use ignite_engine::PullPolicy;
 use std::io::Read;
@@ -76,6 +76,10 @@ pub struct VmFlags {
     /// Label the VM
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub label: Vec<String>,
+
+    /// Copies a file or directory of the host into the guest before it runs, both paths absolute; at most 4 MB in all
+    #[arg(short = 'f', long, value_name = "HOST:GUEST", value_delimiter = ',')]
+    pub copy_files: Vec<String>,
     /// Seconds `stop` waits before it kills [default: 10]
     #[arg(long, value_name = "SECONDS")]
     pub stop_timeout: Option<u32>,
@@ -234,6 +238,9 @@ impl VmFlags {
         if !self.ports.is_empty() {
             spec.network.ports = parse_ports(&self.ports)?;
         }
+        if !self.copy_files.is_empty() {
+            spec.copy_files = self.copy_files.iter().map(|text| parse_copy_files(text)).collect::<Result<_, _>>()?;
+        }
         Ok(())
     }
 }
@@ -257,6 +264,18 @@ fn parse_ports(specs: &[String]) -> Result<Vec<PortMapping>, UsageError> {
     }
     ignite_api::ports::check_conflicts(&ports).map_err(|error| UsageError(error.to_string()))?;
     Ok(ports)
+}
+
+fn parse_copy_files(text: &str) -> Result<FileMapping, UsageError> {
+    let Some((host_path, vm_path)) = text.split_once(':') else {
+        return Err(UsageError(format!(
+            "invalid --copy-files {text:?}: --copy-files requires the /host/path:/vm/path form"
+        )));
+    };
+    if !host_path.starts_with('/') || !vm_path.starts_with('/') {
+        return Err(UsageError(format!("invalid --copy-files {text:?}: --copy-files path arguments must be absolute")));
+    }
+    Ok(FileMapping { host_path: host_path.to_owned(), vm_path: vm_path.to_owned() })
 }
 
 fn parse_label(text: &str) -> Result<(String, String), UsageError> {
