@@ -154,6 +154,8 @@ def report(rows):
         if row.budget:
             line += f"  budget {row.budget}: {'met' if row.is_met else 'MISSED' if row.is_met is False else 'not measured'}"
         print(line)
+        if row.is_met is False and row.why:
+            print(f"    why: {row.why}")
     judged = [row for row in rows if row.is_met is not None]
     met = sum(row.is_met for row in judged)
     print(f"\n{met} of {len(judged)} measured budgets met")

@@ -123,7 +123,7 @@ impl Engine {
         atomic::remove_tree(&run_dir)?;
         atomic::ensure_dir(&run_dir, 0o700)?;
         let file = self.paths.launch_file(uid);
-        atomic::write(&file, &serde_json::to_vec(&launch).unwrap_or_default())?;
+        atomic::write_volatile(&file, &serde_json::to_vec(&launch).unwrap_or_default())?;
         vm.status.phase = phase;
         vm.status.reason = None;
         vm.status.exit_code = None;

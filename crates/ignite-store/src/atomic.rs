@@ -3,18 +3,33 @@
 use crate::error::StoreError;
 use std::io::Write;
 use std::path::Path;
+use tempfile::NamedTempFile;
 
 /// Replaces `path` by `bytes` with mode 0600; a crash leaves the old file or the new one.
 ///
 /// The directory is not synced: after a power cut the old contents may come back, never a mixture.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let file = fill(path, bytes)?;
+    file.as_file().sync_data().map_err(|e| StoreError::io("sync", path, e))?;
+    replace(path, file)
+}
+
+/// The same for a file that means nothing after the host's next boot: whole for every reader, and not synced.
+pub fn write_volatile(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    replace(path, fill(path, bytes)?)
+}
+
+fn fill(path: &Path, bytes: &[u8]) -> Result<NamedTempFile, StoreError> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     let mut file = tempfile::Builder::new()
         .prefix(".write-")
         .tempfile_in(dir)
         .map_err(|e| StoreError::io("create a temporary file in", dir, e))?;
     file.write_all(bytes).map_err(|e| StoreError::io("write", path, e))?;
-    file.as_file().sync_data().map_err(|e| StoreError::io("sync", path, e))?;
+    Ok(file)
+}
+
+fn replace(path: &Path, file: NamedTempFile) -> Result<(), StoreError> {
     file.persist(path).map_err(|e| StoreError::io("replace", path, e.error))?;
     Ok(())
 }

@@ -25,7 +25,7 @@ pub fn write(run_dir: &Path, pid: u32) -> io::Result<()> {
     let Some(start_ticks) = i32::try_from(pid).ok().and_then(start_ticks) else { return Ok(()) };
     let record = VmmRecord { pid: pid.cast_signed(), start_ticks };
     let bytes = serde_json::to_vec(&record).map_err(io::Error::other)?;
-    ignite_store::atomic::write(&run_dir.join(RECORD), &bytes).map_err(io::Error::other)
+    ignite_store::atomic::write_volatile(&run_dir.join(RECORD), &bytes).map_err(io::Error::other)
 }
 
 /// Waits until the recorded VMM is gone; kills it if it has outlived its supervisor.
