@@ -23,6 +23,7 @@ pub mod vm;
 pub mod wait;
 
 mod many;
+mod object_list;
 mod selection;
 mod vm_flags;
 

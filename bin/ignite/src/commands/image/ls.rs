@@ -1,46 +1,17 @@
 //! `ignite image ls`.
 
-use crate::commands::selection::{Filter, Selection, print_each};
-use crate::commands::{print, print_line};
+use crate::commands::object_list;
 use crate::context::Context;
-use crate::render::document::{self, Format};
 use crate::render::{table, template_value, vm_table};
 use ignite_api::Image;
 use jiff::Timestamp;
 
-/// Flags of `image ls`.
-#[derive(Debug, Clone, clap::Args)]
-#[group(skip)]
-pub struct Args {
-    /// Print the objects
-    #[arg(short, long, value_enum, value_name = "FORMAT")]
-    pub output: Option<Format>,
-    /// Which of them, and what is printed of each.
-    #[command(flatten)]
-    pub selection: Selection,
-}
+pub use crate::commands::object_list::Args;
 
 /// Prints the table, the objects, or the ids.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
-    let filter = Filter::parse("image", &args.selection.filter)?;
-    let template = args.selection.form.parse()?;
-    let now = Timestamp::now();
-    let images = filter.keep(context.engine()?.list_images()?, |image| template_value::image(image, now))?;
-    if let Some(template) = template {
-        print_each(&template, images.iter().map(|image| template_value::image(image, now)))?;
-        return Ok(0);
-    }
-    if context.is_quiet() {
-        for uid in images.iter().filter_map(|image| image.metadata.uid.as_ref()) {
-            print_line(uid)?;
-        }
-        return Ok(0);
-    }
-    print(&match args.output {
-        Some(format) => document::render(&images, format)?,
-        None => render(&images, now),
-    })?;
-    Ok(0)
+    let images = context.engine()?.list_images()?;
+    object_list::show(&args, context, "image", images, template_value::image, render)
 }
 
 fn render(images: &[Image], now: Timestamp) -> String {
