@@ -77,6 +77,10 @@ fn tells_the_truth(host: &Host, vm: &Vm<'_>) {
     until("the VM to be anything but Starting or Stopping", BOOT, || {
         (!matches!(vm.phase().as_str(), "Starting" | "Stopping")).then_some(())
     });
+    // A VMM that was killed this very moment is noticed a moment later, by who waits for it; then `ps` says so.
+    if vm.phase() == "Running" && vm.exec(["true"]).code != 0 {
+        until("what does not answer not to be called Running", QUICK, || (vm.phase() != "Running").then_some(()));
+    }
     match vm.phase().as_str() {
         "Running" => {
             vm.exec(["true"]).succeeds();
