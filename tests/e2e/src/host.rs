@@ -13,6 +13,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A host. What it holds is removed when it is dropped; whether something was left is asked with
@@ -27,6 +28,9 @@ pub struct Host {
 /// Files from this size on are linked, not copied, from the prepared host: disks, blobs and kernels, which are never
 /// written again. Small files (records, locks) are copied, so that hosts share no lock.
 const LINKED_FROM_BYTES: u64 = 64 * 1024;
+
+/// How long a process that has done all its work may take to be gone.
+const LAST_MOMENTS: Duration = Duration::from_secs(5);
 
 impl Host {
     /// The host that most tests share, each with its own VM names.
@@ -124,8 +128,16 @@ impl Host {
     /// Checks that no VM, process, mount, socket or half-made object of this host is left.
     #[track_caller]
     pub fn assert_nothing_left(&self) {
-        let left = leaks::of(self.root.path(), &self.data_dir(), &self.run_dir(), &self.before);
-        assert!(left.is_empty(), "left behind:\n  {}", left.join("\n  "));
+        // A supervisor tells its clients of the end before it has ended itself.
+        let started = Instant::now();
+        loop {
+            let left = leaks::of(self.root.path(), &self.data_dir(), &self.run_dir(), &self.before);
+            if left.is_empty() {
+                return;
+            }
+            assert!(started.elapsed() < LAST_MOMENTS, "left behind:\n  {}", left.join("\n  "));
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Checks that a VM that does not run has no process either.
