@@ -3,7 +3,7 @@
 use crate::error::SupervisorError;
 use crate::fanout::Fanout;
 use crate::launch::Launch;
-use crate::shared::TaskInput;
+use crate::shared::{TaskInput, feed_stdin};
 use crate::task_log::{LogStream, TaskLog};
 use ignite_agent_protocol::PROTOCOL_VERSION;
 use ignite_agent_protocol::client::{Connection, ControlEvents, Stream, StreamEvent};
@@ -168,17 +168,7 @@ impl TaskPlumbing {
                 }
             };
             let write = async {
-                let mut input = plumbing.input.lock().await;
-                while let Some(next) = input.recv().await {
-                    match next {
-                        TaskInput::Bytes(bytes, grant) => {
-                            let count = bytes.len() as u32;
-                            let _ = stdin.write(bytes).await;
-                            let _ = grant.send(count);
-                        }
-                        TaskInput::Close => stdin.close(),
-                    }
-                }
+                feed_stdin(&mut *plumbing.input.lock().await, &mut stdin).await;
                 std::future::pending::<()>().await;
             };
             let control = async {

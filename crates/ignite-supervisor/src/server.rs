@@ -3,7 +3,7 @@
 use crate::console::write_console;
 use crate::control::{Channel, ControlReply, ControlRequest, Reader, SessionCommand, SessionEvent, Writer};
 use crate::error::SupervisorError;
-use crate::shared::{Command, Shared, TaskInput, exit_event};
+use crate::shared::{Command, Shared, TaskInput, exit_event, feed_stdin};
 use bytes::Bytes;
 use ignite_agent_protocol::client::{OpenError, Stream, StreamEvent};
 use ignite_agent_protocol::message::{Open, Opened, StreamExit, StreamRequest};
@@ -283,16 +283,7 @@ async fn relay(mut reader: Reader, mut writer: Writer, stream: Stream) -> io::Re
         }
     };
     let feed = async {
-        while let Some(input) = stdin_queue.recv().await {
-            match input {
-                TaskInput::Bytes(bytes, grant) => {
-                    let count = bytes.len() as u32;
-                    let _ = stdin.write(bytes).await;
-                    let _ = grant.send(count);
-                }
-                TaskInput::Close => stdin.close(),
-            }
-        }
+        feed_stdin(&mut stdin_queue, &mut stdin).await;
         // The client has left; the other direction decides when the session is over.
         std::future::pending::<()>().await;
     };

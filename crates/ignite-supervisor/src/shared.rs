@@ -4,7 +4,7 @@ use crate::console::Console;
 use crate::control::{Ending, SessionEvent};
 use crate::fanout::Fanout;
 use bytes::Bytes;
-use ignite_agent_protocol::client::Connection;
+use ignite_agent_protocol::client::{Connection, StreamInput};
 use ignite_agent_protocol::message::StreamRequest;
 use ignite_api::Phase;
 use ignite_vmm::machine::Console as ConsoleStream;
@@ -46,6 +46,21 @@ pub enum TaskInput {
     Bytes(Bytes, mpsc::UnboundedSender<u32>),
     /// Its end.
     Close,
+}
+
+/// Moves queued input into a program's standard input, telling each sender what has been taken; returns when every sender
+/// has gone.
+pub async fn feed_stdin(queue: &mut mpsc::UnboundedReceiver<TaskInput>, stdin: &mut StreamInput) {
+    while let Some(input) = queue.recv().await {
+        match input {
+            TaskInput::Bytes(bytes, grant) => {
+                let count = bytes.len() as u32;
+                let _ = stdin.write(bytes).await;
+                let _ = grant.send(count);
+            }
+            TaskInput::Close => stdin.close(),
+        }
+    }
 }
 
 /// What the event loop and the control connections share; cheap to clone.
