@@ -1,8 +1,8 @@
 //! The table of commands, one row each, and the flags that all of them share.
 
 use crate::commands::{
-    attach, completion, cp, create, doctor, exec, image, inspect, kernel, kill, logs, manual, ps, restart, rm, run,
-    start, stop, version, vm, wait,
+    attach, completion, cp, create, doctor, exec, image, inspect, kernel, kill, logs, manual, proxy, ps, restart, rm, run,
+    ssh, start, stop, version, vm, wait,
 };
 use crate::context::Context;
 use crate::report::Caller;
@@ -100,6 +100,11 @@ pub enum Command {
     Attach(attach::Args),
     /// Run a command in a running VM
     Exec(exec::Args),
+    /// Log in to a VM with ssh, through its agent channel
+    Ssh(ssh::Args),
+    /// Standard input and output as a connection to a TCP port on a VM's loopback
+    #[command(hide = true)]
+    Proxy(proxy::Args),
     /// Copy files between a VM and this host
     Cp(cp::Args),
     /// Print an object as JSON or YAML
@@ -147,6 +152,8 @@ impl Command {
             Command::Logs(args) => logs::run(args, context).await,
             Command::Attach(args) => attach::run(args, context).await,
             Command::Exec(args) => exec::run(args, context).await,
+            Command::Ssh(args) => ssh::run(args, context).await,
+            Command::Proxy(args) => proxy::run(args, context).await,
             Command::Cp(args) => cp::run(args, context).await,
             Command::Inspect(args) => inspect::run(args, context).await,
             Command::Wait(args) => wait::run(args, context).await,

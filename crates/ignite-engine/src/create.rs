@@ -5,9 +5,10 @@ use crate::error::EngineError;
 use crate::images::{ImportImage, PullPolicy};
 use crate::layers::{as_sources, layers_of};
 use crate::progress::{Progress, ProgressEvent};
+use crate::ssh_keys;
 use ignite_api::run_spec::{Role, decide_role};
 use ignite_api::vm::RootDisk;
-use ignite_api::vm::{SourceStatus, Ssh, VmStatus};
+use ignite_api::vm::{SourceStatus, VmStatus};
 use ignite_api::{API_VERSION, Image, Kernel, Phase, Vm, names, validation};
 use ignite_store::{StoreError, atomic};
 use std::io::Read;
@@ -106,6 +107,7 @@ impl Engine {
         let record = serde_json::to_vec(image).unwrap_or_default();
         atomic::write(&draft.dir().join(IMAGE_RECORD), &record)?;
         self.make_root_disk(&vm, image, stored, draft.dir())?;
+        ssh_keys::generate(vm.spec.ssh.as_ref(), &uid, draft.dir())?;
         // Whoever removes an image or a kernel holds its lock while it looks for users; so do we until we are one.
         let _image = image.metadata.uid.as_ref().map(|uid| self.images.lock(uid)).transpose()?;
         let _kernel = kernel.metadata.uid.as_ref().map(|uid| self.kernels.lock(uid)).transpose()?;
@@ -180,7 +182,6 @@ impl Engine {
 fn refuse_what_is_not_built(vm: &Vm) -> Result<(), EngineError> {
     let not_built = [
         (!vm.spec.storage.volumes.is_empty(), "spec.storage.volumes"),
-        (matches!(vm.spec.ssh, Some(Ssh::Generate(true))), "spec.ssh: true (name a public key's file instead)"),
     ];
     match not_built.iter().find(|(is_asked, _)| *is_asked) {
         Some((_, field)) => Err(EngineError::NotBuilt(field)),

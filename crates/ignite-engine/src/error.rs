@@ -175,6 +175,24 @@ pub enum EngineError {
         #[source]
         source: std::io::Error,
     },
+    /// Nothing answers on a TCP port of the guest.
+    #[error("nothing listens on port {port} of {name} after {seconds} seconds: {message}")]
+    NotListening {
+        /// The VM.
+        name: String,
+        /// The port, on the guest's loopback.
+        port: u16,
+        /// How long was waited.
+        seconds: u64,
+        /// What the guest says.
+        message: String,
+    },
+    /// The guest's sshd has no host key that can be read.
+    #[error("{name} has no host key in /etc/ssh")]
+    NoHostKey {
+        /// The VM.
+        name: String,
+    },
     /// A package cannot be fetched.
     #[error("could not fetch the package {package}: {detail}")]
     Package {
@@ -246,9 +264,11 @@ impl EngineError {
             | EngineError::Denied { .. }
             | EngineError::IsRunning(_)
             | EngineError::Refused { .. } => ErrorKind::Conflict,
-            EngineError::Network { .. } | EngineError::Detach { .. } | EngineError::Package { .. } => {
-                ErrorKind::Unavailable
-            }
+            EngineError::Network { .. }
+            | EngineError::Detach { .. }
+            | EngineError::NotListening { .. }
+            | EngineError::Package { .. } => ErrorKind::Unavailable,
+            EngineError::NoHostKey { .. } => ErrorKind::NotFound,
             EngineError::Disk { .. }
             | EngineError::Copy { .. }
             | EngineError::Guest { .. }
@@ -320,6 +340,12 @@ impl EngineError {
             EngineError::Detach { name, .. } => Some(format!("try again, or leave it behind: ignite rm -f {name}")),
             EngineError::Control { .. } => Some("see what it is doing: ignite ps -a".into()),
             EngineError::Spawn { .. } => Some("ignite-spawn must lie beside ignite; install both: make install".into()),
+            EngineError::NotListening { name, .. } => Some(format!(
+                "is sshd installed and started? ignite exec needs none: ignite exec -it {name} sh"
+            )),
+            EngineError::NoHostKey { name } => {
+                Some(format!("make one: ignite exec {name} ssh-keygen -A; or create the VM with --ssh"))
+            }
             EngineError::Package { .. } => Some("run `apt-get update` first, or import a kernel file".into()),
             EngineError::CopyRefused(_) => {
                 Some("the destination's directory must exist, and a directory never replaces a file".into())

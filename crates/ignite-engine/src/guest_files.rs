@@ -1,8 +1,8 @@
-//! `spec.copyFiles` and ssh keys: files of the host that a guest has before anything runs in it.
+//! `spec.copyFiles`: files of the host that a guest has before anything runs in it.
 
 use crate::error::EngineError;
 use ignite_agent_protocol::message::FileToWrite;
-use ignite_api::vm::{FileMapping, Ssh};
+use ignite_api::vm::FileMapping;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -21,18 +21,6 @@ pub(crate) fn read_copy_files(mappings: &[FileMapping]) -> Result<Vec<FileToWrit
         reader.read(Path::new(&mapping.host_path), &mapping.vm_path, 0)?;
     }
     Ok(reader.files)
-}
-
-/// The public key that `spec.ssh` names, as a line of `authorized_keys`.
-pub(crate) fn read_ssh_keys(ssh: Option<&Ssh>) -> Result<Vec<String>, EngineError> {
-    let Some(Ssh::PublicKey(path)) = ssh else { return Ok(Vec::new()) };
-    let text = std::fs::read_to_string(path).map_err(EngineError::file("read the SSH key", path))?;
-    Ok(text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(str::to_owned)
-        .collect())
 }
 
 #[derive(Default)]
@@ -85,7 +73,8 @@ fn refused(path: &Path, reason: &str) -> EngineError {
     EngineError::Invalid(format!("spec.copyFiles: {}: {reason}", path.display()))
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as a message carries them.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }

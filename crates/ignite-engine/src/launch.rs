@@ -3,7 +3,8 @@
 use crate::create::{BASE_LINK, IMAGE_RECORD};
 use crate::engine::{Engine, title};
 use crate::error::EngineError;
-use crate::guest_files::{read_copy_files, read_ssh_keys};
+use crate::guest_files::read_copy_files;
+use crate::ssh_keys;
 use ignite_agent_protocol::message::{Configure, Disk, Process, Role as GuestRole, Root, WindowSize};
 use ignite_api::run_spec::{ProcessSpec, Role, decide_role};
 use ignite_api::vm::RootDisk;
@@ -53,6 +54,9 @@ impl Engine {
             .map_err(|source| EngineError::NothingToRun { image: image.metadata.name.clone(), source })?;
         let drives = self.drives(vm, uid, decided.modules)?;
         let process = vm.process_for(&image.status.config);
+        let dir = self.paths.vm(uid);
+        let mut files = read_copy_files(&vm.spec.copy_files)?;
+        files.extend(ssh_keys::host_key_files(&dir)?);
         Ok(Launch {
             uid: uid.clone(),
             name: title(vm),
@@ -66,8 +70,8 @@ impl Engine {
                 interfaces: Vec::new(),
                 dns: None,
                 hosts: Vec::new(),
-                files: read_copy_files(&vm.spec.copy_files)?,
-                ssh_authorized_keys: read_ssh_keys(vm.spec.ssh.as_ref())?,
+                files,
+                ssh_authorized_keys: ssh_keys::authorized_keys(vm.spec.ssh.as_ref(), uid, &dir)?,
                 unix_ns: 0,
                 entropy: String::new(),
                 role: guest_role(vm, role, process, &image, decided.size),

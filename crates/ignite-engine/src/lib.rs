@@ -9,6 +9,7 @@
 //!  remove   only what does not run, unless forced
 //!  session  exec, attach: a VM's streams
 //!  copy     files into a VM and out of it, as tar streams of the agent
+//!  ssh      keys of a VM, its host keys, connections to TCP ports of its loopback
 //!  observe  what is, after every kind of death; what a crash left is healed
 //! ```
 
@@ -28,6 +29,8 @@ mod observe;
 mod progress;
 mod remove;
 mod session;
+mod ssh;
+mod ssh_keys;
 mod start;
 mod stop;
 
@@ -43,4 +46,5 @@ pub use logs::{LogEntry, LogOptions, LogReader, LogStream};
 pub use observe::Listing;
 pub use progress::{Progress, ProgressEvent};
 pub use session::{AttachOptions, Session, SessionEvent, SessionInput, SessionOutput};
+pub use ssh::SshAccess;
 pub use start::{StartMode, Started};

@@ -20,6 +20,8 @@ const TESTS: &[Test] = tests! {
     machine:
         a_machine_keeps_its_files_and_ends_cleanly
         a_guest_that_powers_off_or_reboots_ends_as_documented;
+    ssh:
+        ssh_needs_no_network_and_knows_the_vm_by_the_key_it_was_given;
     crash:
         eight_vms_started_at_once_all_run
         nothing_is_left_when_the_cli_is_killed_during_run

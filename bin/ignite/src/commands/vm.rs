@@ -1,6 +1,6 @@
 //! `ignite vm`: the commands for VMs, as Weave Ignite groups them.
 
-use crate::commands::{attach, create, exec, inspect, kill, logs, ps, restart, rm, run, start, stop, wait};
+use crate::commands::{attach, cp, create, exec, inspect, kill, logs, ps, restart, rm, run, ssh, start, stop, wait};
 use crate::context::Context;
 use crate::report::Caller;
 use clap::Subcommand;
@@ -45,6 +45,10 @@ pub enum Command {
     Attach(attach::Args),
     /// Run a command in a running VM
     Exec(exec::Args),
+    /// Log in to a VM with ssh, through its agent channel
+    Ssh(ssh::Args),
+    /// Copy files between a VM and this host
+    Cp(cp::Args),
     /// Print a VM as JSON or YAML
     Inspect(inspect::Args),
     /// Wait until VMs have ended and print their exit codes
@@ -80,6 +84,8 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
         Command::Logs(args) => logs::run(args, context).await,
         Command::Attach(args) => attach::run(args, context).await,
         Command::Exec(args) => exec::run(args, context).await,
+        Command::Ssh(args) => ssh::run(args, context).await,
+        Command::Cp(args) => cp::run(args, context).await,
         Command::Inspect(args) => inspect::run(args, context).await,
         Command::Wait(args) => wait::run(args, context).await,
     }

@@ -4,7 +4,7 @@ use crate::env_file::{HostEnv, parse_env_flag, read_env_file};
 use crate::report::UsageError;
 use anyhow::Context as _;
 use ignite_api::codec::decode_vm_over;
-use ignite_api::vm::{FileMapping, InitMode, OciSource, RootDisk};
+use ignite_api::vm::{FileMapping, InitMode, OciSource, RootDisk, Ssh};
 use ignite_api::{API_VERSION, ImageSource, ObjectMeta, PortMapping, Size, Vm, VmSpec, VmStatus};
 use ignite_engine::PullPolicy;
 use std::io::Read;
@@ -76,7 +76,9 @@ pub struct VmFlags {
     /// Label the VM
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub label: Vec<String>,
-
+    /// Log in with ssh: generates a key for `ignite ssh`, or takes the public key FILE
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub ssh: Option<String>,
     /// Copies a file or directory of the host into the guest before it runs, both paths absolute; at most 4 MB in all
     #[arg(short = 'f', long, value_name = "HOST:GUEST", value_delimiter = ',')]
     pub copy_files: Vec<String>,
@@ -173,7 +175,7 @@ impl VmFlags {
         }
         self.set_image_and_command(&mut vm.spec, around)?;
         self.set_process(&mut vm.spec, around)?;
-        self.set_machine(&mut vm.spec)?;
+        self.set_machine(&mut vm.spec, around)?;
         Ok(vm)
     }
 
@@ -222,7 +224,7 @@ impl VmFlags {
         Ok(())
     }
 
-    fn set_machine(&self, spec: &mut VmSpec) -> anyhow::Result<()> {
+    fn set_machine(&self, spec: &mut VmSpec, around: &Surroundings<'_>) -> anyhow::Result<()> {
         spec.cpus = self.cpus.unwrap_or(spec.cpus);
         spec.memory = self.memory.unwrap_or(spec.memory);
         spec.disk_size = self.size.unwrap_or(spec.disk_size);
@@ -237,6 +239,9 @@ impl VmFlags {
         set_unless_auto(&mut spec.vmm, &self.vmm);
         if !self.ports.is_empty() {
             spec.network.ports = parse_ports(&self.ports)?;
+        }
+        if let Some(ssh) = &self.ssh {
+            spec.ssh = Some(parse_ssh(ssh, around.working_dir)?);
         }
         if !self.copy_files.is_empty() {
             spec.copy_files = self.copy_files.iter().map(|text| parse_copy_files(text)).collect::<Result<_, _>>()?;
@@ -276,6 +281,23 @@ fn parse_copy_files(text: &str) -> Result<FileMapping, UsageError> {
         return Err(UsageError(format!("invalid --copy-files {text:?}: --copy-files path arguments must be absolute")));
     }
     Ok(FileMapping { host_path: host_path.to_owned(), vm_path: vm_path.to_owned() })
+}
+
+/// A public key may be named by its private one, to which `.pub` is added.
+fn parse_ssh(text: &str, working_dir: &Path) -> Result<Ssh, UsageError> {
+    match text {
+        "true" => return Ok(Ssh::Generate(true)),
+        "false" => return Ok(Ssh::Generate(false)),
+        _ => {}
+    }
+    let mut path = working_dir.join(text);
+    if path.extension() != Some("pub".as_ref()) {
+        path.as_mut_os_string().push(".pub");
+    }
+    match (path.is_file(), path.to_str()) {
+        (true, Some(path)) => Ok(Ssh::PublicKey(path.to_owned())),
+        _ => Err(UsageError(format!("invalid SSH key: {} is not a file of public keys", path.display()))),
+    }
 }
 
 fn parse_label(text: &str) -> Result<(String, String), UsageError> {

@@ -8,4 +8,5 @@ pub mod layers;
 pub mod machine;
 pub mod objects;
 pub mod registry;
+pub mod ssh;
 pub mod tasks;
