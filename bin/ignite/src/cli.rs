@@ -1,8 +1,8 @@
 //! The table of commands, one row each, and the flags that all of them share.
 
 use crate::commands::{
-    attach, completion, cp, create, doctor, exec, image, inspect, kernel, kill, logs, manual, proxy, ps, restart, rm, run,
-    ssh, start, stop, version, vm, wait,
+    attach, completion, cp, create, doctor, exec, image, inspect, kernel, kill, logs, manual, proxy, ps, restart, rm,
+    run, ssh, start, stop, version, vm, wait,
 };
 use crate::context::Context;
 use crate::report::Caller;

@@ -187,7 +187,12 @@ impl Check {
     fn mode(&mut self, path: impl Display, mode: &str) {
         let (plugin, name) = mode.split_once(':').unwrap_or((mode, "default"));
         let is_mode = names::check_vm_name(plugin).is_ok() && name.split(',').all(is_word);
-        self.invalid_unless(is_mode, path, quoted(mode), "must be MODE or MODE:NAME[,NAME], such as user, none or cni:bridge");
+        self.invalid_unless(
+            is_mode,
+            path,
+            quoted(mode),
+            "must be MODE or MODE:NAME[,NAME], such as user, none or cni:bridge",
+        );
     }
 
     fn metadata(&mut self, metadata: &ObjectMeta) {

@@ -180,9 +180,7 @@ impl Engine {
 
 /// Fields that are valid and that this version does nothing with: said now, not found out later.
 fn refuse_what_is_not_built(vm: &Vm) -> Result<(), EngineError> {
-    let not_built = [
-        (!vm.spec.storage.volumes.is_empty(), "spec.storage.volumes"),
-    ];
+    let not_built = [(!vm.spec.storage.volumes.is_empty(), "spec.storage.volumes")];
     match not_built.iter().find(|(is_asked, _)| *is_asked) {
         Some((_, field)) => Err(EngineError::NotBuilt(field)),
         None => Ok(()),

@@ -28,7 +28,8 @@ pub fn ssh_needs_no_network_and_knows_the_vm_by_the_key_it_was_given() {
     // The private key and the list of known hosts are ours alone, and a key of one's own can be used.
     let dir = host.data_dir().join("vm").join(vm.uid());
     let key = host.path("own-key");
-    let made = std::process::Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status();
+    let made =
+        std::process::Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status();
     assert!(made.expect("ssh-keygen").success());
     let key = key.to_str().expect("UTF-8");
     ssh(&vm, &["-i", key], "true").exits(255).complains("Permission denied");
@@ -36,7 +37,8 @@ pub fn ssh_needs_no_network_and_knows_the_vm_by_the_key_it_was_given() {
     ssh(&vm, &["-i", key], "echo mine").succeeds().prints("mine\n");
 
     // Another key than the one it was given at boot is refused.
-    vm.sh("cd /etc/ssh && rm ssh_host_ed25519_key* && ssh-keygen -q -t ed25519 -N '' -f ssh_host_ed25519_key").succeeds();
+    vm.sh("cd /etc/ssh && rm ssh_host_ed25519_key* && ssh-keygen -q -t ed25519 -N '' -f ssh_host_ed25519_key")
+        .succeeds();
     vm.exec(["systemctl", "restart", "ssh"]).succeeds();
     ssh(&vm, &["-i", key], "true").exits(255).complains("IDENTIFICATION HAS CHANGED");
 
