@@ -1,4 +1,5 @@
-//! The one place where configuration is merged: flag, then environment, then configuration file, then default.
+//! The one place where configuration is merged: flag, then environment, then VM file, then configuration file, then default.
+//! The VM file comes in where a VM is described (`commands/vm_flags.rs`): over `vm_defaults`, below `vm_overrides`.
 //!
 //! ```text
 //!  what                flag                    environment                  configuration file    default
@@ -16,6 +17,9 @@
 //!  credentials         --registry-config-dir   IGNITE_REGISTRY_CONFIG_DIR,  registryConfigDir     ~/.docker
 //!                                              DOCKER_CONFIG
 //!  network             --network               IGNITE_NETWORK               networkPlugin         by what the host allows
+//!  kernel              --kernel                IGNITE_KERNEL                vmDefaults.kernel     the default kernel
+//!  source of pulls     --runtime               IGNITE_RUNTIME               runtime               registry
+//!  id prefix           --id-prefix             IGNITE_ID_PREFIX             idPrefix              ignite
 //!  VMM                 --vmm                   IGNITE_VMM                   vmDefaults.vmm        by what the host allows
 //!  VM defaults         flags of run, create                                 vmDefaults            1 CPU, 512MB, 4GB
 //! ```
@@ -24,8 +28,10 @@
 //! a socket's path in it would be too long for the kernel, a directory named after it below the default run directory.
 
 use crate::cli::GlobalFlags;
+use crate::commands::pull_source::Runtime;
 use crate::report::Hinted;
 use anyhow::Context;
+use clap::ValueEnum;
 use ignite_api::VmSpec;
 use ignite_api::configuration::{Configuration, ConfigurationSpec};
 use ignite_engine::Proxies;
@@ -57,8 +63,14 @@ pub struct Settings {
     pub log_level: LevelFilter,
     /// Only ids are wanted.
     pub quiet: bool,
-    /// Defaults of a new VM, with the network and the VMM asked for.
+    /// Defaults of a new VM: what is below its file.
     pub vm_defaults: VmSpec,
+    /// What the environment says of a new VM: above its file, below the flags.
+    pub vm_overrides: VmOverrides,
+    /// Where bare image references are pulled from.
+    pub runtime: Runtime,
+    /// Prefix of a new VM's names on the host; absent: `ignite`.
+    pub id_prefix: Option<String>,
     spawn_program: PathBuf,
     is_root: bool,
     docker_config_dir: Option<PathBuf>,
@@ -83,6 +95,17 @@ impl Settings {
             modules_dir: PathBuf::from("/lib/modules"),
         }
     }
+}
+
+/// What the environment says of a new VM.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VmOverrides {
+    /// Network mode.
+    pub network: Option<String>,
+    /// VMM.
+    pub vmm: Option<String>,
+    /// Kernel.
+    pub kernel: Option<String>,
 }
 
 /// What of the host decides: observed once, given by tests.
@@ -143,13 +166,20 @@ pub fn resolve(flags: &GlobalFlags, host: &Host) -> anyhow::Result<Settings> {
     let data_dir = data_dir(flags, host)?;
     let run_dir = run_dir(flags, host, &data_dir)?;
     let mut vm_defaults = config.vm_defaults.unwrap_or_default();
-    if let Some(mode) = host.text("IGNITE_NETWORK")?.or(config.network_plugin) {
-        vm_defaults.network.mode = Some(mode);
-    }
-    if let Some(vmm) = host.text("IGNITE_VMM")? {
-        vm_defaults.vmm = Some(vmm);
+    if let Some(mode) = config.network_plugin {
+        vm_defaults.network.mode = Some(network_mode(&mode));
     }
     Ok(Settings {
+        vm_overrides: VmOverrides {
+            network: host.text("IGNITE_NETWORK")?.map(|mode| network_mode(&mode)),
+            vmm: host.text("IGNITE_VMM")?,
+            kernel: host.text("IGNITE_KERNEL")?,
+        },
+        runtime: match host.text("IGNITE_RUNTIME")? {
+            Some(text) => parse_runtime(&text).context("environment variable IGNITE_RUNTIME")?,
+            None => config.runtime.as_deref().map(parse_runtime).transpose()?.unwrap_or_default(),
+        },
+        id_prefix: host.text("IGNITE_ID_PREFIX")?.or(config.id_prefix),
         run_dir,
         log_level: log_level(flags, host)?,
         quiet: flags.quiet || host.var("IGNITE_QUIET").is_some_and(|value| value != "0" && value != "false"),
@@ -176,6 +206,16 @@ pub fn resolve(flags: &GlobalFlags, host: &Host) -> anyhow::Result<Settings> {
         },
         data_dir,
     })
+}
+
+/// A network mode by our name or Weave Ignite's: what Docker's bridge did for its VMs, CNI's does for ours.
+pub fn network_mode(text: &str) -> String {
+    if text == "docker-bridge" { "cni".to_owned() } else { text.to_owned() }
+}
+
+fn parse_runtime(text: &str) -> anyhow::Result<Runtime> {
+    Runtime::from_str(text, false)
+        .map_err(|_| anyhow::anyhow!("unknown runtime {text:?}: registry, containerd or docker is expected"))
 }
 
 /// Proxies are named by the variables every program reads, in either case; the lower one wins, as in curl.
@@ -238,7 +278,9 @@ fn decode_config(path: &Path) -> anyhow::Result<Configuration> {
     use std::io::Read;
     let mut text = Vec::new();
     std::fs::File::open(path)?.take(MAX_CONFIG_BYTES).read_to_end(&mut text)?;
-    Ok(ignite_api::codec::decode_configuration(&text)?)
+    let configuration = ignite_api::codec::decode_configuration(&text)?;
+    ignite_api::validation::validate_configuration(&configuration)?;
+    Ok(configuration)
 }
 
 fn home(host: &Host) -> Option<PathBuf> {

@@ -98,8 +98,8 @@ fn the_configuration_file_is_below_environment_and_flags() {
     env.env.insert("IGNITE_VMM".into(), "firecracker".into());
     env.env.insert("IGNITE_REGISTRY_CONFIG_DIR".into(), "/e".into());
     let settings = resolve(&none, &env).unwrap();
-    assert_eq!(settings.vm_defaults.network.mode.as_deref(), Some("user"));
-    assert_eq!(settings.vm_defaults.vmm.as_deref(), Some("firecracker"));
+    let overrides = VmOverrides { network: Some("user".into()), vmm: Some("firecracker".into()), kernel: None };
+    assert_eq!(settings.vm_overrides, overrides);
     assert_eq!(settings.docker_config_dir, Some("/e".into()));
 
     let flags = GlobalFlags { registry_config_dir: Some("/f".into()), ..GlobalFlags::default() };
@@ -117,6 +117,23 @@ fn a_configuration_file_that_is_named_must_be_there_and_right() {
     let flags = GlobalFlags { ignite_config: Some(config), ..GlobalFlags::default() };
     let error = format!("{:#}", resolve(&flags, &with(&[])).unwrap_err());
     assert!(error.contains("runtim"), "{error}");
+}
+
+#[test]
+fn values_of_a_configuration_are_checked_and_weave_ignite_s_are_known() {
+    let temp = tempfile::tempdir().unwrap();
+    let config = temp.path().join("c.yaml");
+    let resolve = |spec: &str| {
+        let text = format!("apiVersion: ignite.weave.works/v1alpha4\nkind: Configuration\nspec: {{{spec}}}\n");
+        std::fs::write(&config, text).unwrap();
+        resolve(&GlobalFlags { ignite_config: Some(config.clone()), ..GlobalFlags::default() }, &with(&[]))
+    };
+    let error = |spec| format!("{:#}", resolve(spec).unwrap_err());
+    assert!(error("runtime: podman").contains("must be registry, containerd or docker"));
+    assert!(error("idPrefix: Up").contains("spec.idPrefix"));
+    let settings = resolve("runtime: docker, networkPlugin: docker-bridge, idPrefix: lab").unwrap();
+    assert_eq!((settings.runtime, settings.id_prefix.as_deref()), (Runtime::Docker, Some("lab")));
+    assert_eq!(settings.vm_defaults.network.mode.as_deref(), Some("cni"));
 }
 
 #[test]

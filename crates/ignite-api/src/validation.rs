@@ -103,6 +103,17 @@ pub fn validate_vm(vm: &Vm) -> Result<(), ValidationError> {
     check.finish()
 }
 
+const ID_PREFIX_RULE: &str = "must be at most 32 lower-case letters, digits or '-', the last two not at its ends";
+
+fn is_id_prefix(prefix: &str) -> bool {
+    prefix.len() <= 32 && names::check_vm_name(prefix).is_ok() && !prefix.contains('.')
+}
+
+/// Checks a prefix of host-side names, as `--id-prefix` gives it.
+pub fn check_id_prefix(prefix: &str) -> Result<(), String> {
+    if is_id_prefix(prefix) { Ok(()) } else { Err(format!("invalid id prefix {}: {ID_PREFIX_RULE}", quoted(prefix))) }
+}
+
 /// Checks a host's Configuration.
 pub fn validate_configuration(configuration: &Configuration) -> Result<(), ValidationError> {
     let mut check = Check::default();
@@ -116,9 +127,7 @@ pub fn validate_configuration(configuration: &Configuration) -> Result<(), Valid
         check.mode("spec.networkPlugin", plugin);
     }
     if let Some(prefix) = &spec.id_prefix {
-        let is_prefix = prefix.len() <= 32 && names::check_vm_name(prefix).is_ok() && !prefix.contains('.');
-        let reason = "must be at most 32 lower-case letters, digits or '-', the last two not at its ends";
-        check.invalid_unless(is_prefix, "spec.idPrefix", quoted(prefix), reason);
+        check.invalid_unless(is_id_prefix(prefix), "spec.idPrefix", quoted(prefix), ID_PREFIX_RULE);
     }
     if let Some(dir) = &spec.registry_config_dir {
         check.path("spec.registryConfigDir", dir);

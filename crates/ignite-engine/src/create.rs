@@ -86,6 +86,7 @@ impl Engine {
         vm.metadata.uid = Some(uid.clone());
         vm.metadata.created = Some(jiff::Timestamp::now());
         vm.status = VmStatus {
+            id_prefix: vm.status.id_prefix.take(),
             phase: Phase::Created,
             image: image.status.oci_source.as_ref().map(|source| SourceStatus {
                 uid: image.metadata.uid.clone(),

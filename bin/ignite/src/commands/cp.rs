@@ -1,5 +1,6 @@
 //! `ignite cp`: files into a VM and out of it.
 
+use crate::commands::leftovers;
 use crate::context::Context;
 use crate::report::Hinted;
 use crate::signals::interruptible;
@@ -16,6 +17,9 @@ pub struct Args {
     /// Follow SOURCE when it is a symbolic link
     #[arg(short = 'L', long)]
     pub follow_link: bool,
+    /// Flags without effect.
+    #[command(flatten)]
+    pub leftovers: leftovers::Ssh,
     /// VM:PATH, a path of this host, or - for a tar archive on standard input
     ///
     /// Of a directory, DIR/. means its contents. A host path with a colon is written with a slash before it: ./a:b.
@@ -43,6 +47,7 @@ enum Plan<'a> {
 
 /// Copies.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
+    args.leftovers.tell(context);
     let plan = plan(&args.source, &args.destination)?;
     let engine = context.engine()?;
     let options = CopyOptions { archive: args.archive, follow: args.follow_link };

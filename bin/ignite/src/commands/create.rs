@@ -17,21 +17,31 @@ pub struct Args {
     pub vm: VmFlags,
 }
 
-/// Prints the new VM's id.
+/// Prints the id of each new VM.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     let progress = context.progress();
-    let vm = interruptible_create(&args.vm, context, &progress).await?;
-    progress.finish();
-    print_line(uid_of(&vm)?)?;
+    for wish in wishes(&args.vm, context)? {
+        let vm = interruptible_create(wish, &args.vm, context, &progress).await?;
+        progress.finish();
+        print_line(uid_of(&vm)?)?;
+    }
     Ok(0)
 }
 
-/// Creates the VM that the flags describe; dropped and undone when we are asked to end.
-pub async fn interruptible_create(flags: &VmFlags, context: &Context, progress: &ProgressBars) -> anyhow::Result<Vm> {
+/// The VMs that the flags and their manifest describe.
+pub fn wishes(flags: &VmFlags, context: &Context) -> anyhow::Result<Vec<Vm>> {
     let working_dir = std::env::current_dir()?;
     let env = |name: &str| std::env::var(name).ok();
-    let around = Surroundings { env: &env, working_dir: &working_dir };
-    let vm = flags.to_vm(&context.settings.vm_defaults, &around)?;
+    flags.to_vms(&Surroundings { env: &env, working_dir: &working_dir, settings: &context.settings })
+}
+
+/// Creates a VM; dropped and undone when we are asked to end.
+pub async fn interruptible_create(
+    vm: Vm,
+    flags: &VmFlags,
+    context: &Context,
+    progress: &ProgressBars,
+) -> anyhow::Result<Vm> {
     let is_stdin = vm.spec.image.oci.as_ref().is_some_and(|source| source.is_stdin());
     let stdin: Option<Box<dyn std::io::Read + Send>> = if is_stdin { Some(Box::new(std::io::stdin())) } else { None };
     let request = CreateRequest { vm, pull: flags.pull.into(), stdin };

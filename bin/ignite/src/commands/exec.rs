@@ -1,5 +1,6 @@
 //! `ignite exec`: a command in a running VM.
 
+use crate::commands::leftovers;
 use crate::commands::run::{check_tty, exit_code};
 use crate::context::Context;
 use crate::env_file::{parse_env_flag, read_env_file};
@@ -32,6 +33,9 @@ pub struct Args {
     /// Working directory of the command
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<String>,
+    /// Flags without effect.
+    #[command(flatten)]
+    pub leftovers: leftovers::Ssh,
     /// Name or id, and the command; everything after the VM belongs to it
     #[arg(value_name = "VM", required = true, trailing_var_arg = true)]
     pub vm_and_command: Vec<String>,
@@ -40,6 +44,7 @@ pub struct Args {
 /// Answers the command's exit code.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     check_tty(args.interactive, args.tty)?;
+    args.leftovers.tell(context);
     let (query, process) = args.split()?;
     let engine = context.engine()?;
     let uid = engine.find_vm(query)?;

@@ -24,8 +24,11 @@ pub mod version;
 pub mod vm;
 pub mod wait;
 
+mod leftovers;
 mod many;
+pub mod manifest;
 mod object_list;
+pub mod pull_source;
 mod selection;
 mod vm_flags;
 

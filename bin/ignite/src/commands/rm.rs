@@ -1,7 +1,10 @@
 //! `ignite rm`: a VM and its disk.
 
 use crate::commands::many::for_each_vm;
+use crate::commands::manifest::read_vm_names;
 use crate::context::Context;
+use crate::report::UsageError;
+use std::path::PathBuf;
 
 /// Flags of `rm`.
 #[derive(Debug, clap::Args)]
@@ -10,11 +13,20 @@ pub struct Args {
     #[arg(short, long)]
     pub force: bool,
     /// Name or id
-    #[arg(required = true, value_name = "VM")]
+    #[arg(value_name = "VM")]
     pub vms: Vec<String>,
+    /// Remove the VMs of a manifest, by their uids or names; - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// Prints what was removed.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
-    for_each_vm(&args.vms, context, async |engine, uid| engine.remove(uid, args.force).await).await
+    let vms = match (&args.config, args.vms.is_empty()) {
+        (None, false) => args.vms,
+        (Some(path), true) => read_vm_names(path)?,
+        (Some(_), false) => return Err(UsageError("cannot use both config flag and vm argument".into()).into()),
+        (None, true) => return Err(UsageError("need at least one vm identifier as argument".into()).into()),
+    };
+    for_each_vm(&vms, context, async |engine, uid| engine.remove(uid, args.force).await).await
 }

@@ -1,7 +1,8 @@
 //! `ignite run`: create and start; a task's streams are ours until it ends.
 
 use crate::commands::attach;
-use crate::commands::create::{interruptible_create, uid_of};
+use crate::commands::create::{interruptible_create, uid_of, wishes};
+use crate::commands::leftovers;
 use crate::commands::print_line;
 use crate::commands::vm_flags::VmFlags;
 use crate::context::Context;
@@ -29,6 +30,9 @@ pub struct Args {
     #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1,
         require_equals = true, action = clap::ArgAction::Set)]
     pub sig_proxy: bool,
+    /// Flags without effect.
+    #[command(flatten)]
+    pub preflight: leftovers::Preflight,
     /// The VM.
     #[command(flatten)]
     pub vm: VmFlags,
@@ -39,9 +43,25 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     if !args.detach {
         check_tty(args.vm.interactive, args.vm.tty)?;
     }
+    args.preflight.tell(context);
+    let mut wishes = wishes(&args.vm, context)?;
+    match wishes.pop() {
+        Some(wish) if wishes.is_empty() => run_one(&args, wish, context).await,
+        last => {
+            // Only one VM can have our streams: several go to the background.
+            let args = Args { detach: true, ..args };
+            for wish in wishes.into_iter().chain(last) {
+                run_one(&args, wish, context).await?;
+            }
+            Ok(0)
+        }
+    }
+}
+
+async fn run_one(args: &Args, wish: Vm, context: &Context) -> anyhow::Result<u8> {
     let engine = context.engine()?;
     let progress = context.progress();
-    let vm = interruptible_create(&args.vm, context, &progress).await?;
+    let vm = interruptible_create(wish, &args.vm, context, &progress).await?;
     let uid = uid_of(&vm)?;
     let is_machine = vm.status.role.as_deref() == Some("machine");
     let options = AttachOptions { stdin: vm.spec.stdin, size: terminal::size() };
@@ -49,12 +69,12 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     let started = start_or_undo(context, &vm, uid, mode, &progress).await?;
     progress.finish();
     if let Some(session) = started {
-        return relay(&args, engine, &vm, uid, session).await;
+        return relay(args, engine, &vm, uid, session).await;
     }
     print_line(uid)?;
     if is_machine && !args.detach {
         if vm.spec.stdin || vm.spec.tty {
-            return attach_console(&args, engine, &vm, uid, options).await;
+            return attach_console(args, engine, &vm, uid, options).await;
         }
         if !context.is_quiet() {
             report::note(&format!("{} boots in the background; get in: ignite exec -it {0} sh", vm.metadata.name));

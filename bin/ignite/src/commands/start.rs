@@ -1,6 +1,7 @@
 //! `ignite start`: VMs that exist.
 
 use crate::commands::attach;
+use crate::commands::leftovers;
 use crate::commands::many::for_each_vm;
 use crate::commands::run::check_tty;
 use crate::context::Context;
@@ -23,6 +24,9 @@ pub struct Args {
     /// Keys that leave a terminal without ending the command [default: ctrl-p,ctrl-q]
     #[arg(long, value_name = "KEYS")]
     pub detach_keys: Option<DetachKeys>,
+    /// Flags without effect.
+    #[command(flatten)]
+    pub leftovers: leftovers::Start,
     /// Name or id
     #[arg(required = true, value_name = "VM")]
     pub vms: Vec<String>,
@@ -30,6 +34,7 @@ pub struct Args {
 
 /// Prints what was started, or relays the one.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
+    args.leftovers.tell(context);
     if args.attach || args.interactive {
         return start_attached(args, context).await;
     }

@@ -1,17 +1,15 @@
 //! Flags that describe a new VM, and the VM they describe.
 
+use crate::commands::manifest::read_vms;
+use crate::commands::pull_source::Runtime;
 use crate::env_file::{HostEnv, parse_env_flag, read_env_file};
 use crate::report::UsageError;
-use anyhow::Context as _;
-use ignite_api::codec::decode_vm_over;
+use crate::settings::{Settings, VmOverrides, network_mode};
 use ignite_api::vm::{FileMapping, InitMode, OciSource, RootDisk, Ssh};
-use ignite_api::{API_VERSION, ImageSource, ObjectMeta, PortMapping, Size, Vm, VmSpec, VmStatus};
+use ignite_api::validation::check_id_prefix;
+use ignite_api::{ImageSource, ObjectMeta, PortMapping, Size, Vm, VmSpec};
 use ignite_engine::PullPolicy;
-use std::io::Read;
 use std::path::{Path, PathBuf};
-
-/// Longest manifest, in bytes.
-const MAX_MANIFEST_BYTES: u64 = 4 << 20;
 
 /// Flags of `run` and `create`.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -68,7 +66,7 @@ pub struct VmFlags {
     #[arg(long, value_enum, value_name = "MODE")]
     pub init: Option<InitFlag>,
     /// Networking: user, none, or what this host offers [default: auto]
-    #[arg(long, value_name = "MODE")]
+    #[arg(long, alias = "network-plugin", value_name = "MODE")]
     pub network: Option<String>,
     /// Publish ports: [IP:]HOST_PORT:VM_PORT[/tcp|udp], ranges allowed
     #[arg(short, long, alias = "publish", value_name = "SPEC", value_delimiter = ',')]
@@ -91,7 +89,19 @@ pub struct VmFlags {
     /// When to pull the image
     #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
     pub pull: PullFlag,
-    /// Manifest of the VM (YAML or JSON), below the flags
+    /// Where bare image references are pulled from [default: registry]
+    #[arg(long, value_enum, value_name = "SOURCE")]
+    pub runtime: Option<Runtime>,
+    /// Refuse to make up a name
+    #[arg(long)]
+    pub require_name: bool,
+    /// Kept as status.idPrefix, as Weave Ignite did; its containers and device mapper names are gone
+    #[arg(long, value_name = "PREFIX", hide_short_help = true)]
+    pub id_prefix: Option<String>,
+    /// Kept as spec.sandbox, without effect: there is no sandbox container
+    #[arg(long, value_name = "IMAGE", hide_short_help = true)]
+    pub sandbox_image: Option<String>,
+    /// Manifest (YAML or JSON) of one VM, or of several, below the flags; - for standard input
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Image, and what to run instead of its CMD
@@ -151,21 +161,25 @@ pub struct Surroundings<'a> {
     pub env: HostEnv<'a>,
     /// Working directory, for relative paths.
     pub working_dir: &'a Path,
+    /// What is configured: defaults below the manifest, the environment above it.
+    pub settings: &'a Settings,
 }
 
 impl VmFlags {
-    /// The VM: flags over the manifest over the configured defaults.
-    pub fn to_vm(&self, defaults: &VmSpec, around: &Surroundings<'_>) -> anyhow::Result<Vm> {
-        let mut vm = match &self.config {
-            Some(path) => read_manifest(path, defaults)?,
-            None => Vm {
-                api_version: API_VERSION.to_owned(),
-                kind: "VM".to_owned(),
-                metadata: ObjectMeta::default(),
-                spec: defaults.clone(),
-                status: VmStatus::default(),
-            },
+    /// The VMs, mostly one: flags over the environment over the manifest over the configured defaults.
+    pub fn to_vms(&self, around: &Surroundings<'_>) -> anyhow::Result<Vec<Vm>> {
+        let defaults = &around.settings.vm_defaults;
+        let vms = match &self.config {
+            Some(path) => read_vms(&from(around.working_dir, path), defaults)?,
+            None => vec![Vm::new(ObjectMeta::default(), defaults.clone())],
         };
+        if vms.len() > 1 && self.name.is_some() {
+            return Err(UsageError("--name names one VM, and the manifest has several".into()).into());
+        }
+        vms.into_iter().map(|vm| self.complete(vm, around)).collect()
+    }
+
+    fn complete(&self, mut vm: Vm, around: &Surroundings<'_>) -> anyhow::Result<Vm> {
         if let Some(name) = &self.name {
             vm.metadata.name.clone_from(name);
         }
@@ -176,18 +190,30 @@ impl VmFlags {
         self.set_image_and_command(&mut vm.spec, around)?;
         self.set_process(&mut vm.spec, around)?;
         self.set_machine(&mut vm.spec, around)?;
+        if let Some(prefix) = self.id_prefix.as_ref().or(around.settings.id_prefix.as_ref()) {
+            check_id_prefix(prefix).map_err(UsageError)?;
+            vm.status.id_prefix = Some(prefix.clone());
+        }
+        if self.require_name && vm.metadata.name.is_empty() {
+            return Err(UsageError("--require-name: the VM has no name; give it one with --name or in its manifest".into()).into());
+        }
         Ok(vm)
     }
 
     fn set_image_and_command(&self, spec: &mut VmSpec, around: &Surroundings<'_>) -> anyhow::Result<()> {
+        let runtime = self.runtime.unwrap_or(around.settings.runtime);
         let Some((image, command)) = self.image_and_command.split_first() else {
-            return match spec.image.oci {
-                Some(_) => Ok(()),
+            return match spec.image.oci.take() {
+                Some(source) => {
+                    spec.image.oci = Some(runtime.apply(source));
+                    Ok(())
+                }
                 None => Err(UsageError("neither the manifest nor the command line names an image".into()).into()),
             };
         };
         let source: ImageSource = image.parse().map_err(|error| UsageError(format!("{error}")))?;
-        spec.image = OciSource { oci: Some(source.resolve_path(around.working_dir)) };
+        let source = runtime.apply_to_argument(image, source).resolve_path(around.working_dir);
+        spec.image = OciSource { oci: Some(source) };
         if !command.is_empty() {
             spec.args = Some(command.to_vec());
         }
@@ -206,9 +232,9 @@ impl VmFlags {
             let variable = parse_env_flag(text, around.env).map_err(|error| UsageError(error.to_string()))?;
             spec.env.extend(variable);
         }
-        set(&mut spec.working_dir, &self.workdir);
-        set(&mut spec.user, &self.user);
-        set(&mut spec.hostname, &self.hostname);
+        set(&mut spec.working_dir, self.workdir.as_ref());
+        set(&mut spec.user, self.user.as_ref());
+        set(&mut spec.hostname, self.hostname.as_ref());
         spec.stdin |= self.interactive;
         spec.tty |= self.tty;
         spec.auto_remove |= self.rm;
@@ -233,10 +259,16 @@ impl VmFlags {
             Some(RootDiskFlag::Private) => spec.root_disk = RootDisk::Private,
             None => {}
         }
-        set(&mut spec.kernel.oci, &self.kernel);
-        set(&mut spec.kernel.cmd_line, &self.kernel_args);
-        set_unless_auto(&mut spec.network.mode, &self.network);
-        set_unless_auto(&mut spec.vmm, &self.vmm);
+        let VmOverrides { network, vmm, kernel } = &around.settings.vm_overrides;
+        set(&mut spec.kernel.oci, self.kernel.as_ref().or(kernel.as_ref()));
+        set(&mut spec.kernel.cmd_line, self.kernel_args.as_ref());
+        if let Some(image) = &self.sandbox_image {
+            let source = image.parse().map_err(|error| UsageError(format!("--sandbox-image: {error}")))?;
+            spec.sandbox = Some(OciSource { oci: Some(source) });
+        }
+        let network_flag = self.network.as_deref().map(network_mode);
+        set_unless_auto(&mut spec.network.mode, network_flag.as_ref().or(network.as_ref()));
+        set_unless_auto(&mut spec.vmm, self.vmm.as_ref().or(vmm.as_ref()));
         if !self.ports.is_empty() {
             spec.network.ports = parse_ports(&self.ports)?;
         }
@@ -250,13 +282,18 @@ impl VmFlags {
     }
 }
 
-fn set(field: &mut Option<String>, flag: &Option<String>) {
+/// A path below the working directory; `-` is standard input.
+fn from(working_dir: &Path, path: &Path) -> PathBuf {
+    if path == Path::new("-") { path.to_owned() } else { working_dir.join(path) }
+}
+
+fn set(field: &mut Option<String>, flag: Option<&String>) {
     if flag.is_some() {
-        field.clone_from(flag);
+        *field = flag.cloned();
     }
 }
 
-fn set_unless_auto(field: &mut Option<String>, flag: &Option<String>) {
+fn set_unless_auto(field: &mut Option<String>, flag: Option<&String>) {
     if let Some(value) = flag {
         *field = (value != "auto").then(|| value.clone());
     }
@@ -308,14 +345,10 @@ fn parse_label(text: &str) -> Result<(String, String), UsageError> {
     }
 }
 
-fn read_manifest(path: &Path, defaults: &VmSpec) -> anyhow::Result<Vm> {
-    let shown = path.display();
-    let mut text = Vec::new();
-    let file = std::fs::File::open(path).with_context(|| format!("could not open manifest {shown}"))?;
-    file.take(MAX_MANIFEST_BYTES).read_to_end(&mut text).with_context(|| format!("could not read manifest {shown}"))?;
-    decode_vm_over(&text, defaults).with_context(|| format!("could not read manifest {shown}"))
-}
-
 #[cfg(test)]
 #[path = "vm_flags_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "precedence_tests.rs"]
+mod precedence_tests;

@@ -1,7 +1,8 @@
 //! What flags make of a VM.
 
 use super::*;
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, GlobalFlags};
+use crate::settings;
 use clap::Parser;
 use std::path::Path;
 
@@ -13,8 +14,16 @@ fn flags(line: &str) -> VmFlags {
 }
 
 fn to_vm(line: &str, defaults: &VmSpec) -> anyhow::Result<Vm> {
+    let host = settings::Host {
+        env: [("IGNITE_DATA_DIR".to_owned(), "/d".into())].into(),
+        working_dir: "/here".into(),
+        ..settings::Host::default()
+    };
+    let mut settings = settings::resolve(&GlobalFlags::default(), &host)?;
+    settings.vm_defaults = defaults.clone();
     let env = |name: &str| (name == "HOME").then(|| "/root".to_owned());
-    flags(line).to_vm(defaults, &Surroundings { env: &env, working_dir: Path::new("/here") })
+    let around = Surroundings { env: &env, working_dir: Path::new("/here"), settings: &settings };
+    flags(line).to_vms(&around).map(|mut vms| vms.remove(0))
 }
 
 fn spec(line: &str) -> VmSpec {

@@ -15,7 +15,7 @@ mod typed;
 
 pub use documents::{MAX_DOCUMENTS, MAX_INPUT_LEN};
 pub use error::{DecodeError, DecodeProblem};
-pub use overlay::decode_vm_over;
+pub use overlay::{decode_vm_over, decode_vms_over};
 pub use typed::MAX_DEPTH;
 
 use crate::configuration::Configuration;

@@ -15,11 +15,22 @@ use std::collections::BTreeMap;
 /// Sections are merged field by field, lists and maps of a field are replaced, as `ignite create --config` always did.
 pub fn decode_vm_over(input: &[u8], base: &VmSpec) -> Result<Vm, DecodeError> {
     let (object, document) = decode_one(input)?;
-    let Object::Vm(mut vm) = object else {
-        return super::decode_vm(input);
+    over_document(object, &document, base)
+}
+
+/// Decodes any number of VMs, each as [`decode_vm_over`] does; another kind is an error.
+pub fn decode_vms_over(input: &[u8], base: &VmSpec) -> Result<Vec<Vm>, DecodeError> {
+    let documents = super::documents::split(input)?;
+    documents.iter().map(|document| over_document(super::decode_document(document)?, document, base)).collect()
+}
+
+fn over_document(object: Object, document: &Document<'_>, base: &VmSpec) -> Result<Vm, DecodeError> {
+    let mut vm = match object {
+        Object::Vm(vm) => vm,
+        other => return Err(super::unexpected_kind(document, <Vm as crate::ApiObject>::KIND, other.kind())),
     };
-    let presence = decode_typed::<SpecPresence>(&document)?.spec;
-    vm.spec = overlay_spec(base, &vm.spec, &presence, &document)?;
+    let presence = decode_typed::<SpecPresence>(document)?.spec;
+    vm.spec = overlay_spec(base, &vm.spec, &presence, document)?;
     Ok(*vm)
 }
 

@@ -1,11 +1,13 @@
 //! `ignite image import`.
 
 use crate::commands::print_line;
+use crate::commands::pull_source::Runtime;
 use crate::commands::vm_flags::PullFlag;
 use crate::context::Context;
 use crate::report;
 use crate::signals::interruptible;
 use ignite_api::ImageSource;
+use ignite_api::reference::InvalidReference;
 use ignite_engine::ImportImage;
 
 /// Flags of `image import`.
@@ -17,14 +19,32 @@ pub struct Args {
     /// When to fetch it
     #[arg(long, value_enum, value_name = "WHEN", default_value = "always")]
     pub pull: PullFlag,
+    /// Where a bare reference is pulled from [default: registry]
+    #[arg(long, value_enum, value_name = "SOURCE")]
+    pub runtime: Option<Runtime>,
     /// Where it comes from: a reference in a registry, docker-daemon:REF, containerd:REF, oci:PATH[:TAG],
     /// oci-archive:PATH[:TAG], docker-archive:PATH[:REF], or - for an archive on standard input
-    pub source: ImageSource,
+    #[arg(value_parser = parse_source)]
+    pub source: Named,
+}
+
+/// A source, and how it was written.
+#[derive(Debug, Clone)]
+pub struct Named {
+    text: String,
+    source: ImageSource,
+}
+
+fn parse_source(text: &str) -> Result<Named, String> {
+    let source = text.parse().map_err(|error: InvalidReference| error.to_string())?;
+    Ok(Named { text: text.to_owned(), source })
 }
 
 /// Prints the image's id.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
-    let source = args.source.resolve_path(&std::env::current_dir()?);
+    let runtime = args.runtime.unwrap_or(context.settings.runtime);
+    let Named { text, source } = args.source;
+    let source = runtime.apply_to_argument(&text, source).resolve_path(&std::env::current_dir()?);
     let stdin: Option<Box<dyn std::io::Read + Send>> =
         if source.is_stdin() { Some(Box::new(std::io::stdin())) } else { None };
     let request = ImportImage { source, pull: args.pull.into(), name: args.name, stdin };

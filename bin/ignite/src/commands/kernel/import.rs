@@ -1,6 +1,7 @@
 //! `ignite kernel import`.
 
 use crate::commands::print_line;
+use crate::commands::pull_source::Runtime;
 use crate::context::Context;
 use crate::report;
 use crate::signals::interruptible;
@@ -19,6 +20,9 @@ pub struct Args {
     /// Give it to VMs that name no kernel; the first one imported is the default anyway
     #[arg(long)]
     pub default: bool,
+    /// Where a bare image reference is pulled from [default: registry]
+    #[arg(long, value_enum, value_name = "SOURCE")]
+    pub runtime: Option<Runtime>,
     /// Where it comes from: a .deb, vmlinux or bzImage file, apt:PACKAGE, host[:RELEASE] for this host's own, or an image
     #[arg(value_parser = parse_source)]
     pub source: KernelSourceArg,
@@ -27,8 +31,13 @@ pub struct Args {
 /// Prints the kernel's id.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     let working_dir = std::env::current_dir()?;
+    let runtime = args.runtime.unwrap_or(context.settings.runtime);
+    let source = match args.source {
+        KernelSourceArg::Image(image) => KernelSourceArg::Image(runtime.apply(image)),
+        other => other,
+    };
     let request = ImportKernel {
-        source: resolve_path(args.source, &working_dir),
+        source: resolve_path(source, &working_dir),
         name: args.name,
         modules: args.modules.map(|path| working_dir.join(path)),
         make_default: args.default,
