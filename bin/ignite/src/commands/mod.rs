@@ -25,8 +25,8 @@ pub mod vm;
 pub mod wait;
 
 mod leftovers;
-mod many;
 pub mod manifest;
+mod many;
 mod object_list;
 pub mod pull_source;
 mod selection;

@@ -135,9 +135,13 @@ const TABLE: &[Row] = &[
         configuration: "vmDefaults: {image: {oci: @}}",
         vm_file: "image: {oci: @}",
         flag: "@",
-        ..row("image", "no image", |vm| vm.spec.image.oci.as_ref().map_or("no image".into(), |source| {
-            source.familiar().trim_end_matches(":latest").to_owned()
-        }))
+        ..row("image", "no image", |vm| {
+            vm.spec
+                .image
+                .oci
+                .as_ref()
+                .map_or("no image".into(), |source| source.familiar().trim_end_matches(":latest").to_owned())
+        })
     },
 ];
 

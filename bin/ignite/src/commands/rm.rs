@@ -1,7 +1,7 @@
 //! `ignite rm`: a VM and its disk.
 
-use crate::commands::many::for_each_vm;
 use crate::commands::manifest::read_vm_names;
+use crate::commands::many::for_each_vm;
 use crate::context::Context;
 use crate::report::UsageError;
 use std::path::PathBuf;

@@ -5,8 +5,8 @@ use crate::commands::pull_source::Runtime;
 use crate::env_file::{HostEnv, parse_env_flag, read_env_file};
 use crate::report::UsageError;
 use crate::settings::{Settings, VmOverrides, network_mode};
-use ignite_api::vm::{FileMapping, InitMode, OciSource, RootDisk, Ssh};
 use ignite_api::validation::check_id_prefix;
+use ignite_api::vm::{FileMapping, InitMode, OciSource, RootDisk, Ssh};
 use ignite_api::{ImageSource, ObjectMeta, PortMapping, Size, Vm, VmSpec};
 use ignite_engine::PullPolicy;
 use std::path::{Path, PathBuf};
@@ -195,7 +195,10 @@ impl VmFlags {
             vm.status.id_prefix = Some(prefix.clone());
         }
         if self.require_name && vm.metadata.name.is_empty() {
-            return Err(UsageError("--require-name: the VM has no name; give it one with --name or in its manifest".into()).into());
+            return Err(UsageError(
+                "--require-name: the VM has no name; give it one with --name or in its manifest".into(),
+            )
+            .into());
         }
         Ok(vm)
     }
