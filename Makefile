@@ -33,21 +33,26 @@ bench:
 	@scripts/bench
 
 build:
-	$(CARGO) build --release --locked -p ignite
+	$(CARGO) build --release --locked -p ignite -p ignited
 
 # Depends on nothing, so that `sudo make install` after `make build` compiles nothing as root.
 install:
 	@test -x target/release/ignite || { echo 'type `make build` first'; exit 1; }
 	install -D -m 755 target/release/ignite $(bindir)/ignite
 	install -D -m 755 target/release/ignite-spawn $(bindir)/ignite-spawn
+	install -D -m 755 target/release/ignited $(bindir)/ignited
 	install -d $(bashdir) $(zshdir) $(fishdir) $(mandir)
 	target/release/ignite manual $(mandir)
 	target/release/ignite completion bash > $(bashdir)/ignite
 	target/release/ignite completion zsh > $(zshdir)/_ignite
 	target/release/ignite completion fish > $(fishdir)/ignite.fish
+	target/release/ignited completion bash > $(bashdir)/ignited
+	target/release/ignited completion zsh > $(zshdir)/_ignited
+	target/release/ignited completion fish > $(fishdir)/ignited.fish
 
 uninstall:
-	rm -f $(bindir)/ignite $(bindir)/ignite-spawn $(bashdir)/ignite $(zshdir)/_ignite $(fishdir)/ignite.fish
+	rm -f $(bindir)/ignite $(bindir)/ignite-spawn $(bindir)/ignited $(bashdir)/ignite $(zshdir)/_ignite $(fishdir)/ignite.fish
+	rm -f $(bashdir)/ignited $(zshdir)/_ignited $(fishdir)/ignited.fish
 	rm -f $(mandir)/ignite.1 $(mandir)/ignite-*.1
 
 clean:

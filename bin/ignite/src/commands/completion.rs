@@ -23,16 +23,22 @@ pub enum Shell {
     Fish,
 }
 
+impl Shell {
+    /// Who writes its scripts.
+    pub fn generator(self) -> clap_complete::Shell {
+        match self {
+            Shell::Bash => clap_complete::Shell::Bash,
+            Shell::Zsh => clap_complete::Shell::Zsh,
+            Shell::Fish => clap_complete::Shell::Fish,
+        }
+    }
+}
+
 /// Prints the script.
 pub fn run(args: Args) -> anyhow::Result<u8> {
-    let shell = match args.shell {
-        Shell::Bash => clap_complete::Shell::Bash,
-        Shell::Zsh => clap_complete::Shell::Zsh,
-        Shell::Fish => clap_complete::Shell::Fish,
-    };
     // The generator panics when its writer fails: it writes to memory.
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "ignite", &mut script);
+    clap_complete::generate(args.shell.generator(), &mut Cli::command(), "ignite", &mut script);
     std::io::stdout().lock().write_all(&script)?;
     Ok(0)
 }

@@ -1,0 +1,59 @@
+//! The table of commands of `ignited`, one row each.
+
+use crate::commands::{completion, version};
+use clap::{CommandFactory, Parser, Subcommand};
+use ignite::cli::GlobalFlags;
+use ignite::context::Context;
+
+/// Keeps microVMs as manifests say.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ignited",
+    version,
+    about = "Keeps microVMs as manifests say: those of a directory, or of a Git repository",
+    max_term_width = 120
+)]
+pub struct Cli {
+    /// Flags of every command.
+    #[command(flatten)]
+    pub global: GlobalFlags,
+    /// The command; absent: help.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the version
+    Version(version::Args),
+    /// Print a completion script for a shell
+    Completion(completion::Args),
+}
+
+impl Command {
+    /// Does it; the answer is the exit code.
+    pub async fn run(self, _context: &Context) -> anyhow::Result<u8> {
+        match self {
+            Command::Version(args) => version::run(args),
+            Command::Completion(args) => completion::run(args),
+        }
+    }
+}
+
+/// The help that `--help` prints.
+pub fn help() -> clap::Error {
+    let mut command = Cli::command();
+    let text = command.render_help();
+    command.error(clap::error::ErrorKind::DisplayHelp, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}
