@@ -16,6 +16,7 @@ use ignite_agent_protocol::message::{
     ExitingCause, GuestMessage, HostMessage, Open, Opened, Process, ShutdownAction, StreamExit, StreamRequest,
 };
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long the end of the machine waits for the host to have read everything.
@@ -230,6 +231,11 @@ impl Agent {
             HostMessage::SetClock { unix_ns } => {
                 if let Err(e) = crate::clock::set(unix_ns) {
                     self.wire.log("warn", &e.to_string());
+                }
+            }
+            HostMessage::SetPeers { peers } => {
+                if let Err(e) = crate::peers::update(Path::new("/"), &peers) {
+                    self.wire.log("warn", &format!("write the network's names to /etc/hosts: {e}"));
                 }
             }
             HostMessage::Shutdown { action, grace_ms } => self.begin_end(action, Duration::from_millis(grace_ms)),

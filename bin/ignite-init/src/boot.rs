@@ -147,7 +147,7 @@ fn before_configure(wire: &mut Wire, incoming: Vec<Incoming>) -> Option<Box<Conf
                 let action = shutdown::effective(action, Some(wire.channel()));
                 shutdown::stop_machine(action, &Disks::default())
             }
-            Incoming::Message(HostMessage::Goodbye) | Incoming::Frame(..) => {}
+            Incoming::Message(HostMessage::Goodbye | HostMessage::SetPeers { .. }) | Incoming::Frame(..) => {}
         }
     }
     None

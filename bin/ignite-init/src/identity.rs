@@ -12,7 +12,8 @@ pub fn write(root: &Rooted, configure: &Configure) -> Result<(), SetupError> {
     let hostname = &configure.hostname;
     rustix::system::sethostname(hostname.as_bytes()).doing(|| format!("set host name {hostname}"))?;
     put(root, "/etc/hostname", &format!("{hostname}\n"))?;
-    put(root, "/etc/hosts", &hosts(hostname, &configure.interfaces, &configure.hosts))?;
+    let hosts = hosts(hostname, &configure.interfaces, &configure.hosts);
+    put(root, "/etc/hosts", &crate::peers::with_peers(&hosts, &configure.peers))?;
     if let Some(dns) = &configure.dns {
         write_resolv_conf(root, &resolv_conf(dns)).doing(|| "write /etc/resolv.conf".to_owned())?;
     }

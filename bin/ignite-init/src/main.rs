@@ -29,6 +29,7 @@ mod machine;
 mod modules;
 mod netlink;
 mod network;
+mod peers;
 mod requests;
 mod root;
 mod rooted;

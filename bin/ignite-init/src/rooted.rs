@@ -112,6 +112,20 @@ impl Rooted {
         self.write(path, contents, 0o644, (0, 0))
     }
 
+    /// Replaces the file at `path` in one step, by way of `draft` beside it; where that cannot be done, writes in place.
+    pub fn exchange(&self, path: &Path, draft: &Path, contents: &[u8]) -> io::Result<()> {
+        self.replace(draft, contents)?;
+        let (parent, name) = self.split(path)?;
+        let (draft_parent, draft_name) = self.split(draft)?;
+        match fs::renameat(&draft_parent, draft_name, &parent, name) {
+            Ok(()) => Ok(()),
+            Err(_) => {
+                let _ = fs::unlinkat(&draft_parent, draft_name, AtFlags::empty());
+                self.write(path, contents, 0o644, (0, 0))
+            }
+        }
+    }
+
     /// Where the symbolic link `path` points; `None` when it is something else or nothing.
     pub fn link_target(&self, path: &Path) -> Option<PathBuf> {
         let (parent, name) = self.split(path).ok()?;

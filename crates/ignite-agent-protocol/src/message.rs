@@ -32,6 +32,11 @@ pub enum HostMessage {
         /// Nanoseconds since the Unix epoch.
         unix_ns: i64,
     },
+    /// The names of the guest's networks have changed: replaces what `Configure` gave as `peers`.
+    SetPeers {
+        /// Who is there now.
+        peers: Vec<HostsEntry>,
+    },
 }
 
 /// How a guest ends.
@@ -124,6 +129,9 @@ pub struct Configure {
     /// Further lines of `/etc/hosts`: address and names.
     #[serde(default)]
     pub hosts: Vec<HostsEntry>,
+    /// Names of the guest's networks as they are now; `SetPeers` replaces them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<HostsEntry>,
     /// Files to write before anything runs.
     #[serde(default)]
     pub files: Vec<FileToWrite>,

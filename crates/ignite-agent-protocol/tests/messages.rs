@@ -47,6 +47,7 @@ fn configure() -> Configure {
             options: vec!["ndots:2".into()],
         }),
         hosts: vec![HostsEntry { address: "10.61.0.3".into(), names: vec!["db".into()] }],
+        peers: vec![HostsEntry { address: "10.61.0.4".into(), names: vec!["cache".into()] }],
         files: vec![FileToWrite { path: "/etc/motd".into(), mode: 0o644, uid: 1, gid: 2, contents_hex: "6869".into() }],
         ssh_authorized_keys: vec!["ssh-ed25519 AAAA me".into()],
         unix_ns: 1,
@@ -65,6 +66,8 @@ fn messages_of_generation_1_are_frozen() {
     check("host shutdown reboot", &HostMessage::Shutdown { action: ShutdownAction::Reboot, grace_ms: 0 }, l);
     check("host ping", &HostMessage::Ping { nonce: u64::MAX }, l);
     check("host goodbye", &HostMessage::Goodbye, l);
+    let peers = vec![HostsEntry { address: "10.61.0.4".into(), names: vec!["cache".into()] }];
+    check("host set peers", &HostMessage::SetPeers { peers }, l);
     check("host set clock", &HostMessage::SetClock { unix_ns: -1 }, l);
     let hello = GuestMessage::Hello {
         protocol: 1,

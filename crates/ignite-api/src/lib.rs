@@ -11,6 +11,7 @@ pub mod lifecycle;
 pub mod meta;
 mod name_words;
 pub mod names;
+pub mod network;
 pub mod ports;
 pub mod reference;
 pub mod run_spec;

@@ -2,9 +2,11 @@
 //!
 //! Each error reads like Kubernetes' own: `spec.cpus: Invalid value: 64: must be between 1 and 32`.
 
+mod network;
+
 use crate::configuration::Configuration;
 use crate::names;
-use crate::vm::{EnvVar, FileMapping, KernelSpec, NetworkSpec, Ssh, StorageSpec, Vm, VmSpec};
+use crate::vm::{EnvVar, FileMapping, KernelSpec, Ssh, StorageSpec, Vm, VmSpec};
 use crate::{ObjectMeta, Size};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -233,6 +235,10 @@ impl Check {
         self.size(at("memory"), spec.memory, MIN_MEMORY, MAX_MEMORY, "a kernel does not boot with less");
         self.size(at("diskSize"), spec.disk_size, MIN_DISK_SIZE, MAX_DISK_SIZE, "an ext4 does not fit in less");
         self.network(&at("network"), &spec.network);
+        self.host_aliases(&at("hostAliases"), &spec.host_aliases);
+        if let Some(dns) = &spec.dns_config {
+            self.dns_config(&at("dnsConfig"), dns);
+        }
         self.storage(&at("storage"), &spec.storage);
         self.copy_files(&at("copyFiles"), &spec.copy_files);
         if let Some(Ssh::PublicKey(key)) = &spec.ssh {
@@ -281,24 +287,6 @@ impl Check {
             _ => return,
         };
         self.invalid(path, size.to_string(), reason);
-    }
-
-    fn network(&mut self, path: &str, network: &NetworkSpec) {
-        if let Some(mode) = &network.mode {
-            self.mode(format!("{path}.mode"), mode);
-        }
-        if !self.at_most(MAX_PORTS, format!("{path}.ports"), network.ports.len()) {
-            return;
-        }
-        for (index, port) in network.ports.iter().enumerate() {
-            for (field, number) in [("hostPort", port.host_port), ("vmPort", port.vm_port)] {
-                let at = format!("{path}.ports[{index}].{field}");
-                self.invalid_unless(number != 0, at, number.to_string(), "must be between 1 and 65535");
-            }
-        }
-        if let Err(conflict) = crate::ports::check_conflicts(&network.ports) {
-            self.push(format!("{path}.ports[{}]", conflict.index), FieldProblem::Duplicate(conflict.to_string()));
-        }
     }
 
     fn storage(&mut self, path: &str, storage: &StorageSpec) {

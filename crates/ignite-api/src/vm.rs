@@ -3,7 +3,8 @@
 use crate::lifecycle::Phase;
 use crate::meta::ObjectMeta;
 use crate::meta::null_is_default;
-use crate::ports::PortMapping;
+pub use crate::network::NetworkSpec;
+use crate::network::{DnsConfig, HostAlias};
 use crate::reference::ImageSource;
 use crate::size::Size;
 use serde::de::{self, Deserializer};
@@ -97,6 +98,12 @@ pub struct VmSpec {
     /// *Extension.* Host name; default: the VM's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
+    /// *Extension.* Further lines of the guest's `/etc/hosts`.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub host_aliases: Vec<HostAlias>,
+    /// *Extension.* How the guest resolves names; absent: as its network says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns_config: Option<DnsConfig>,
     /// *Extension.* Task or machine.
     #[serde(skip_serializing_if = "InitMode::is_auto")]
     pub init: InitMode,
@@ -143,6 +150,8 @@ impl Default for VmSpec {
             working_dir: None,
             user: None,
             hostname: None,
+            host_aliases: Vec::new(),
+            dns_config: None,
             init: InitMode::Auto,
             root_disk: RootDisk::Overlay,
             tty: false,
@@ -173,18 +182,6 @@ pub struct KernelSpec {
     /// Replaces our optional kernel arguments; what boot needs is always added.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cmd_line: Option<String>,
-}
-
-/// Networking wanted.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct NetworkSpec {
-    /// Published ports.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
-    pub ports: Vec<PortMapping>,
-    /// *Extension.* `user`, `none` or `cni[:NAME[,NAME…]]`; absent: chosen by what the host allows.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mode: Option<String>,
 }
 
 /// Extra disks.

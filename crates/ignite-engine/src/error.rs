@@ -328,15 +328,7 @@ impl EngineError {
             EngineError::Vmm(
                 ignite_vmm::VmmError::ProgramMissing { hint, .. } | ignite_vmm::VmmError::Unsupported { hint, .. },
             ) => Some(hint.clone()),
-            EngineError::Network { source, .. } => match &**source {
-                ignite_network::NetworkError::ProgramMissing { hint, .. } => Some(hint.clone()),
-                ignite_network::NetworkError::PortInUse { .. } | ignite_network::NetworkError::PortPublished { .. } => {
-                    Some("publish another host port, or see who has it: ignite ps, or ss -ltnup".into())
-                }
-                ignite_network::NetworkError::UnknownNetwork(_) => Some("use --network cni, user or none".into()),
-                ignite_network::NetworkError::NeedsRoot { .. } => Some("run it as root, or use --network user".into()),
-                _ => None,
-            },
+            EngineError::Network { source, .. } => source.hint(),
             EngineError::Detach { name, .. } => Some(format!("try again, or leave it behind: ignite rm -f {name}")),
             EngineError::Control { .. } => Some("see what it is doing: ignite ps -a".into()),
             EngineError::Spawn { .. } => Some("ignite-spawn must lie beside ignite; install both: make install".into()),

@@ -5,7 +5,8 @@ use crate::engine::{Engine, title};
 use crate::error::EngineError;
 use crate::guest_files::read_copy_files;
 use crate::ssh_keys;
-use ignite_agent_protocol::message::{Configure, Disk, Process, Role as GuestRole, Root, WindowSize};
+use ignite_agent_protocol::message::{Configure, Disk, Dns, Process, Role as GuestRole, Root, WindowSize};
+use ignite_api::network::DnsConfig;
 use ignite_api::run_spec::{ProcessSpec, Role, decide_role};
 use ignite_api::vm::RootDisk;
 use ignite_api::{Image, Uid, Vm};
@@ -64,12 +65,13 @@ impl Engine {
             run_dir: self.paths.run().to_owned(),
             driver: decided.driver,
             configure: Configure {
-                hostname: vm.spec.hostname.clone().unwrap_or_else(|| ignite_api::names::hostname_of(&title(vm))),
+                hostname: hostname(vm),
                 root: root_of(vm.spec.root_disk, &drives, &decided.locator),
                 modules: locate("modules", &drives, &decided.locator),
                 interfaces: Vec::new(),
-                dns: None,
+                dns: vm.spec.dns_config.as_ref().map(dns),
                 hosts: Vec::new(),
+                peers: Vec::new(),
                 files,
                 ssh_authorized_keys: ssh_keys::authorized_keys(vm.spec.ssh.as_ref(), uid, &dir)?,
                 unix_ns: 0,
@@ -85,7 +87,12 @@ impl Engine {
                 drives,
                 is_isolated: true,
             },
-            network: LaunchNetwork { mode: decided.network, ports: vm.spec.network.ports.clone() },
+            network: LaunchNetwork {
+                mode: decided.network,
+                spec: vm.spec.network.clone(),
+                names: network_names(vm),
+                host_aliases: vm.spec.host_aliases.clone(),
+            },
             is_foreground: decided.is_foreground,
             auto_remove: vm.spec.auto_remove,
             stop_timeout_ms: u64::from(vm.spec.stop_timeout_seconds.unwrap_or(DEFAULT_STOP_TIMEOUT_SECONDS)) * 1000,
@@ -105,6 +112,29 @@ impl Engine {
             drives.push(LaunchDrive { id: "modules".to_owned(), path, is_read_only: true });
         }
         Ok(drives)
+    }
+}
+
+fn hostname(vm: &Vm) -> String {
+    vm.spec.hostname.clone().unwrap_or_else(|| ignite_api::names::hostname_of(&title(vm)))
+}
+
+/// Names by which VMs of the same network find this one: its own, its host name, and its aliases, each once.
+pub(crate) fn network_names(vm: &Vm) -> Vec<String> {
+    let mut names = vec![title(vm)];
+    for name in std::iter::once(hostname(vm)).chain(vm.spec.network.aliases.iter().cloned()) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+fn dns(wanted: &DnsConfig) -> Dns {
+    Dns {
+        servers: wanted.nameservers.clone(),
+        search: wanted.searches.clone(),
+        options: wanted.options.iter().map(ToString::to_string).collect(),
     }
 }
 

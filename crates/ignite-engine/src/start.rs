@@ -2,7 +2,7 @@
 
 use crate::engine::{Engine, title};
 use crate::error::EngineError;
-use crate::launch::Decided;
+use crate::launch::{Decided, network_names};
 use crate::progress::{Progress, ProgressEvent};
 use crate::session::{AttachOptions, Session};
 use command_fds::{CommandFdExt, FdMapping};
@@ -172,10 +172,13 @@ impl Engine {
     pub(crate) fn attach_request(&self, vm: &Vm, uid: &Uid) -> AttachRequest {
         AttachRequest {
             vm_uid: uid.to_string(),
-            hostname: title(vm),
-            ports: vm.spec.network.ports.clone(),
+            vm_name: title(vm),
+            names: network_names(vm),
+            network: vm.spec.network.clone(),
+            name_servers: vm.spec.dns_config.as_ref().map(|dns| dns.nameservers.clone()).unwrap_or_default(),
             run_dir: self.paths.run_vm(uid),
             record_dir: self.paths.vm(uid),
+            names_dir: self.paths.run_networks(),
             cni_conf_dirs: ignite_network::cni::conf_dirs(self.paths.data()),
         }
     }

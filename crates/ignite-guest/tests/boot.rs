@@ -58,6 +58,7 @@ async fn a_vm_is_what_configure_says() {
     configure.interfaces = vec![interface()];
     configure.dns = Some(Dns { servers: vec!["10.61.0.1".into()], search: vec!["lan".into()], options: vec![] });
     configure.hosts = vec![HostsEntry { address: "10.61.0.3".into(), names: vec!["db".into()] }];
+    configure.peers = vec![HostsEntry { address: "10.61.0.4".into(), names: vec!["cache".into()] }];
     configure.ssh_authorized_keys = vec!["ssh-ed25519 AAAA me".into()];
     configure.files = vec![FileToWrite {
         path: "/srv/new/secret".into(),
@@ -71,7 +72,10 @@ async fn a_vm_is_what_configure_says() {
     let table = [
         ("hostname; cat /etc/hostname", "web.lan\nweb.lan\n"),
         ("cat /etc/resolv.conf", "nameserver 10.61.0.1\nsearch lan\n"),
-        ("tail -n 3 /etc/hosts", "10.61.0.3\tdb\n10.61.0.2\tweb.lan web\nfd61::2\tweb.lan web\n"),
+        (
+            "tail -n 6 /etc/hosts | grep -v '^#'",
+            "10.61.0.3\tdb\n10.61.0.2\tweb.lan web\nfd61::2\tweb.lan web\n10.61.0.4\tcache\n",
+        ),
         ("stat -c '%a %u %g' /srv/new/secret; cat /srv/new/secret", "640 100 101\nhi"),
         (
             "stat -c %a /root/.ssh /root/.ssh/authorized_keys; cat /root/.ssh/authorized_keys",
@@ -106,6 +110,10 @@ async fn a_vm_is_what_configure_says() {
         let outcome = guest.sh(script).await;
         assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), (expected, ""), "{script}");
     }
+    let peers = vec![HostsEntry { address: "10.61.0.5".into(), names: vec!["late".into()] }];
+    guest.connection.send(&HostMessage::SetPeers { peers }).unwrap();
+    let outcome = guest.sh("tail -n 4 /etc/hosts | grep -v '^#'").await;
+    assert_eq!(outcome.stdout, "fd61::2\tweb.lan web\n10.61.0.5\tlate\n", "{outcome:?}");
     guest.connection.send(&HostMessage::Shutdown { action: ShutdownAction::Poweroff, grace_ms: 1000 }).unwrap();
     assert_eq!(guest.next_event().await, Some(GuestMessage::Exiting { cause: ExitingCause::Poweroff }));
     guest.wait_for_end().await;

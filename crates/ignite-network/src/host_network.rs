@@ -1,9 +1,9 @@
 //! What the host's own network looks like, as far as a guest's depends on it.
 
-use crate::plugin::NetworkError;
+use crate::NetworkError;
 use std::ffi::CStr;
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 /// The kernel's IPv4 routes.
 const ROUTES: &str = "/proc/net/route";
@@ -58,6 +58,20 @@ fn interfaces() -> Result<Vec<(String, bool)>, NetworkError> {
     // SAFETY: `first` is what getifaddrs gave, and nothing refers into it any more.
     unsafe { libc::freeifaddrs(first) };
     Ok(found)
+}
+
+/// The host's own IPv4 address, at which its servers answer: the one it would use towards others.
+pub(crate) fn own_address() -> Option<Ipv4Addr> {
+    let towards_others = || -> std::io::Result<IpAddr> {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        // Nothing is sent: the kernel looks up the route, here to an address for documentation (RFC 5737).
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        Ok(socket.local_addr()?.ip())
+    };
+    match towards_others() {
+        Ok(IpAddr::V4(address)) if !address.is_loopback() && !address.is_unspecified() => Some(address),
+        _ => None,
+    }
 }
 
 /// Whether a route leads everywhere: destination and mask (fields 2 and 8) are zero.

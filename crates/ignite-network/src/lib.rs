@@ -4,14 +4,18 @@
 //! it is done, so that `detach` from another process (after a crash) finds it.
 
 pub mod cni;
+mod error;
 mod helper_log;
 mod host_network;
 mod link;
 mod mac;
+pub mod names;
 mod netns;
 pub mod plugin;
 pub mod plugins;
 mod port_claims;
 mod ports;
 
-pub use plugin::{AttachRequest, Attachment, GuestNic, GuestNicBackend, Helper, NetworkError, Plugin};
+pub use error::NetworkError;
+pub use names::{Peer, PeerWatch};
+pub use plugin::{AttachRequest, Attachment, GuestNic, GuestNicBackend, Helper, Plugin};

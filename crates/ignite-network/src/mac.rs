@@ -17,6 +17,12 @@ pub(crate) fn of_interface(vm_uid: &str, index: usize) -> [u8; 6] {
     if index == 0 { of(vm_uid) } else { of(&format!("{vm_uid}/{index}")) }
 }
 
+/// One that somebody wrote, which has been checked; `None` where there is none.
+pub(crate) fn wanted(text: Option<&str>) -> Option<[u8; 6]> {
+    let octets: Option<Vec<u8>> = text?.split(':').map(|octet| u8::from_str_radix(octet, 16).ok()).collect();
+    octets?.try_into().ok()
+}
+
 /// As `aa:bb:cc:dd:ee:ff`.
 pub(crate) fn text(mac: [u8; 6]) -> String {
     mac.map(|octet| format!("{octet:02x}")).join(":")
@@ -33,6 +39,8 @@ mod tests {
         assert_eq!(first, of_interface("e1b5c0d2a3f40001", 0));
         assert_ne!(first, of("e1b5c0d2a3f40002"));
         assert_ne!(first, of_interface("e1b5c0d2a3f40001", 1));
+        assert_eq!(wanted(Some("02:00:0a:ff:01:10")), Some([2, 0, 0x0a, 0xff, 1, 0x10]));
+        assert_eq!((wanted(None), wanted(Some("02:00")), wanted(Some("x"))), (None, None, None));
         assert_eq!(text([2, 0, 0x0a, 0xff, 1, 0x10]), "02:00:0a:ff:01:10");
     }
 

@@ -1,12 +1,12 @@
 //! The seam every kind of network implements.
 
-use crate::cni::conf::ConfProblem;
+use crate::NetworkError;
+use crate::names::PeerWatch;
 use crate::port_claims::Claim;
 use async_trait::async_trait;
-use ignite_api::PortMapping;
+use ignite_api::network::NetworkSpec;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use thiserror::Error;
 
 /// A kind of network.
 #[async_trait]
@@ -23,18 +23,24 @@ pub trait Plugin: Send + Sync {
 }
 
 /// Who is to be connected, and how.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct AttachRequest {
     /// The VM's uid.
     pub vm_uid: String,
-    /// The VM's name, also its host name.
-    pub hostname: String,
-    /// Ports to publish.
-    pub ports: Vec<PortMapping>,
+    /// The VM's name.
+    pub vm_name: String,
+    /// Names by which VMs of the same network find it.
+    pub names: Vec<String>,
+    /// What its owner wants: ports, addresses and so on. The mode has been decided by now.
+    pub network: NetworkSpec,
+    /// Name servers its owner wants; empty: the network's.
+    pub name_servers: Vec<String>,
     /// Run directory of this VM, where records and logs of helper processes go.
     pub run_dir: PathBuf,
     /// Directory of this VM that outlives reboots: what a network keeps there (addresses, leases) does so too.
     pub record_dir: PathBuf,
+    /// Directory of the store in which VMs of a network find one another, see [`crate::names`].
+    pub names_dir: PathBuf,
     /// Where CNI networks are configured, see [`crate::cni::conf_dirs`].
     pub cni_conf_dirs: Vec<PathBuf>,
 }
@@ -48,6 +54,10 @@ pub struct Attachment {
     pub dns_servers: Vec<String>,
     /// Search domains for the guest.
     pub dns_search: Vec<String>,
+    /// At which address the guest reaches its host, where it does.
+    pub host_address: Option<String>,
+    /// Who else is in its networks, where VMs of a network reach one another.
+    pub peers: Option<PeerWatch>,
     /// Helper processes that belong to the attachment; they die with the caller's thread. One that ends while the VM runs
     /// leaves the guest without network: worth a report, no reason to stop the VM.
     pub helpers: Vec<Helper>,
@@ -121,117 +131,4 @@ pub enum GuestNicBackend {
     },
     /// A connected stream socket with u32 BE length-prefixed frames.
     Stream(OwnedFd),
-}
-
-/// What a network failed at.
-#[derive(Debug, Error)]
-pub enum NetworkError {
-    /// A program is not installed.
-    #[error("{program} is not installed")]
-    ProgramMissing {
-        /// The program.
-        program: String,
-        /// What to type.
-        hint: String,
-    },
-    /// A host port is taken.
-    #[error("host port {address}:{port}/{protocol} is already in use")]
-    PortInUse {
-        /// Host address.
-        address: String,
-        /// Host port.
-        port: u16,
-        /// `tcp` or `udp`.
-        protocol: String,
-    },
-    /// A host port belongs to another VM.
-    #[error("host port {address}:{port}/{protocol} is published by VM {owner:?}")]
-    PortPublished {
-        /// Host address.
-        address: String,
-        /// Host port.
-        port: u16,
-        /// `tcp` or `udp`.
-        protocol: String,
-        /// Name of the VM.
-        owner: String,
-    },
-    /// There is no such network.
-    #[error("unknown network {0:?}; known: user, none, cni, cni:NAME[,NAME]")]
-    UnknownNetwork(String),
-    /// Ports were asked of a network that leads nowhere.
-    #[error("network {network:?} cannot publish host port {port}")]
-    CannotPublish {
-        /// The network.
-        network: &'static str,
-        /// The first of the ports.
-        port: u16,
-    },
-    /// Only root may use this network.
-    #[error("network {network:?} needs root")]
-    NeedsRoot {
-        /// The network.
-        network: &'static str,
-    },
-    /// No CNI network has this name.
-    #[error("no CNI network is called {name:?}; known: {}", known.join(", "))]
-    NoSuchNetwork {
-        /// The name.
-        name: String,
-        /// Networks there are.
-        known: Vec<String>,
-    },
-    /// A CNI network's configuration cannot be used.
-    #[error("CNI configuration {}", path.display())]
-    BadNetwork {
-        /// Its file.
-        path: PathBuf,
-        /// What is wrong.
-        source: ConfProblem,
-    },
-    /// A CNI plugin failed.
-    #[error("CNI network {network:?}: {plugin} {command} failed{}: {message}", code.map(|code| format!(" (code {code})")).unwrap_or_default())]
-    CniPlugin {
-        /// The network.
-        network: String,
-        /// The plugin.
-        plugin: String,
-        /// `ADD`, `CHECK`, `DEL` or `GC`.
-        command: &'static str,
-        /// Its error code (CNI spec 1.0.0 §5 "Error"), where it gave one.
-        code: Option<i64>,
-        /// What it said.
-        message: String,
-    },
-    /// A CNI network's result makes no sense.
-    #[error("CNI network {network:?}: bad result: {reason}")]
-    BadResult {
-        /// The network.
-        network: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// Nothing is attached that could be looked at.
-    #[error("the VM is not attached to a CNI network")]
-    NotAttached,
-    /// passt needs an interface besides loopback, and there is none.
-    #[error("this host has no network interface besides loopback; use `--network none`")]
-    NoInterface,
-    /// A helper process failed.
-    #[error("{program} failed: {detail}")]
-    Helper {
-        /// The program.
-        program: String,
-        /// What it said last.
-        detail: String,
-    },
-    /// A system call failed.
-    #[error("{what}")]
-    Io {
-        /// What was being done.
-        what: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
 }

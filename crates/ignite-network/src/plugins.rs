@@ -4,7 +4,8 @@ pub mod cni;
 pub mod none;
 pub mod user;
 
-use crate::plugin::{NetworkError, Plugin};
+use crate::NetworkError;
+use crate::plugin::Plugin;
 use std::sync::Arc;
 
 /// Modes of the table, for `--network` and its errors.

@@ -1,6 +1,6 @@
 //! Whether host ports can be published, by binding them for a moment.
 
-use crate::plugin::NetworkError;
+use crate::NetworkError;
 use ignite_api::PortMapping;
 use ignite_api::ports::Protocol;
 use std::io;

@@ -2,8 +2,10 @@
 
 mod throwaway;
 
+use ignite_api::PortMapping;
+use ignite_api::network::NetworkSpec;
 use ignite_network::plugins::cni::CniNetwork;
-use ignite_network::{AttachRequest, Attachment, GuestNic, GuestNicBackend, NetworkError, Plugin};
+use ignite_network::{AttachRequest, Attachment, GuestNic, GuestNicBackend, NetworkError, Peer, Plugin};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -14,6 +16,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use throwaway::{has_file, is_inside, left_behind, output};
 
+/// Generous: the hosts these tests run on may be busy.
+const DEADLINE: Duration = Duration::from_secs(30);
 const RECORD: &str = "network-cni.json";
 
 struct Host {
@@ -30,11 +34,14 @@ impl Host {
         fs::create_dir_all(&record_dir).unwrap();
         AttachRequest {
             vm_uid: uid.into(),
-            hostname: format!("vm-{uid}"),
-            ports: ports.split_terminator(',').flat_map(|one| ignite_api::ports::parse_ports(one).unwrap()).collect(),
+            vm_name: format!("vm-{uid}"),
+            names: vec![format!("vm-{uid}")],
+            network: NetworkSpec { ports: parse_ports(ports), ..NetworkSpec::default() },
+            names_dir: self.root.path().join("names"),
             run_dir: record_dir.clone(),
             record_dir,
             cni_conf_dirs: vec![PathBuf::from("/etc/cni/net.d"), self.root.path().join("net.d")],
+            ..AttachRequest::default()
         }
     }
 
@@ -42,6 +49,10 @@ impl Host {
         fs::create_dir_all("/etc/cni/net.d").unwrap();
         fs::write(Path::new("/etc/cni/net.d").join(file), text).unwrap();
     }
+}
+
+fn parse_ports(text: &str) -> Vec<PortMapping> {
+    text.split_terminator(',').flat_map(|one| ignite_api::ports::parse_ports(one).unwrap()).collect()
 }
 
 async fn assert_detached(network: &CniNetwork, request: &AttachRequest) {
@@ -121,9 +132,14 @@ async fn a_vm_gets_what_a_container_gets_and_leaves_nothing() {
     assert_eq!(left_behind(), [""; 0]);
     assert_detached(&network, &web).await;
 
-    let other = network.attach(&host.vm("00000000000000a2", "8080:80")).await.unwrap();
+    let mut other = network.attach(&host.vm("00000000000000a2", "8080:80")).await.unwrap();
     assert_eq!(other.nics[0].addresses, ["10.61.0.3/16"]);
+    assert_eq!(other.peers.as_ref().unwrap().peers(), []);
     let again = network.attach(&web_without_ports(&web)).await.unwrap();
+    let told = |address: &str, name: &str| Peer { address: address.into(), names: vec![name.into()] };
+    let seen = tokio::time::timeout(DEADLINE, other.peers.as_mut().unwrap().changed()).await.unwrap().unwrap();
+    assert_eq!(seen, [told("10.61.0.2", "vm-00000000000000a1")]);
+    assert_eq!(again.peers.as_ref().unwrap().peers(), [told("10.61.0.3", "vm-00000000000000a2")]);
     assert_eq!(
         (&again.nics[0].addresses[0], &again.nics[0].mac),
         (&"10.61.0.2/16".to_owned(), &mac),
@@ -133,10 +149,11 @@ async fn a_vm_gets_what_a_container_gets_and_leaves_nothing() {
         assert_detached(&network, request).await;
     }
     assert_eq!(left_behind(), [""; 0]);
+    assert_eq!(fs::read_dir(host.root.path().join("names")).unwrap().count(), 0, "nobody is in a network any more");
 }
 
 fn web_without_ports(web: &AttachRequest) -> AttachRequest {
-    AttachRequest { ports: Vec::new(), ..web.clone() }
+    AttachRequest { network: NetworkSpec::default(), ..web.clone() }
 }
 
 #[tokio::test]
@@ -158,6 +175,34 @@ async fn an_address_that_is_somebody_elses_by_now_is_not_insisted_on() {
     for request in [&first, &second] {
         assert_detached(&network, request).await;
     }
+    assert_eq!(left_behind(), [""; 0]);
+}
+
+#[tokio::test]
+async fn an_address_that_was_asked_for_is_given_or_refused() {
+    if !is_inside("an_address_that_was_asked_for_is_given_or_refused") {
+        return;
+    }
+    let host = Host::new();
+    let network = CniNetwork::new();
+    let with = |uid: &str, ip: &str, mac: &str| {
+        let mut request = host.vm(uid, "");
+        request.network.ips = vec![ip.into()];
+        request.network.mac = Some(mac.into());
+        request
+    };
+    let first = with("00000000000000b3", "10.61.7.7", "02:00:00:00:00:77");
+    let attachment = network.attach(&first).await.unwrap();
+    let nic = &attachment.nics[0];
+    assert_eq!((&nic.addresses[0][..], &nic.mac[..]), ("10.61.7.7/16", "02:00:00:00:00:77"));
+    assert_eq!(attachment.host_address.as_deref(), Some("10.61.0.1"));
+    let second = with("00000000000000b4", "10.61.7.7/16", "02:00:00:00:00:78");
+    let refused = network.attach(&second).await.unwrap_err().to_string();
+    assert!(refused.contains("10.61.7.7") && refused.contains("bridge ADD failed"), "{refused}");
+    let elsewhere = with("00000000000000b4", "192.0.2.9", "02:00:00:00:00:78");
+    assert!(network.attach(&elsewhere).await.is_err(), "it is of no network here");
+    drop(attachment);
+    assert_detached(&network, &first).await;
     assert_eq!(left_behind(), [""; 0]);
 }
 

@@ -1,6 +1,7 @@
 //! The `user` network against the real passt: the test plays the guest, frame by frame.
 
 use ignite_api::PortMapping;
+use ignite_api::network::NetworkSpec;
 use ignite_api::ports::Protocol;
 use ignite_network::plugins::{self, user::UserNetwork};
 use ignite_network::{AttachRequest, Attachment, GuestNicBackend, NetworkError, Plugin};
@@ -18,7 +19,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// Whether passt, or an interface for it, is missing here.
 #[allow(clippy::print_stderr, reason = "a skipped test says why")]
 fn is_skipped() -> bool {
-    let nothing = AttachRequest { ports: Vec::new(), ..request(Path::new("/nonexistent"), 0) };
+    let nothing = AttachRequest { network: NetworkSpec::default(), ..request(Path::new("/nonexistent"), 0) };
     match UserNetwork::default().check(&nothing) {
         Ok(()) => false,
         Err(error) => {
@@ -35,16 +36,19 @@ fn free_port() -> u16 {
 fn request(run_dir: &Path, host_port: u16) -> AttachRequest {
     AttachRequest {
         vm_uid: "4f1c09d2a7b35e68".into(),
-        hostname: "web".into(),
-        ports: vec![PortMapping {
-            bind_address: "127.0.0.1".parse().ok(),
-            host_port,
-            vm_port: 80,
-            protocol: Protocol::Tcp,
-        }],
+        vm_name: "web".into(),
+        network: NetworkSpec {
+            ports: vec![PortMapping {
+                bind_address: "127.0.0.1".parse().ok(),
+                host_port,
+                vm_port: 80,
+                protocol: Protocol::Tcp,
+            }],
+            ..NetworkSpec::default()
+        },
         run_dir: run_dir.to_owned(),
         record_dir: run_dir.to_owned(),
-        cni_conf_dirs: Vec::new(),
+        ..AttachRequest::default()
     }
 }
 
@@ -83,7 +87,7 @@ async fn a_published_port_leads_to_the_guest() {
     assert_eq!(attachment.nics[0].addresses, ["10.0.2.15/24"]);
     assert_eq!(attachment.dns_servers, ["10.0.2.3"]);
     let mut guest = take_stream(&mut attachment);
-    let _client = TcpStream::connect(("127.0.0.1", request.ports[0].host_port)).unwrap();
+    let _client = TcpStream::connect(("127.0.0.1", request.network.ports[0].host_port)).unwrap();
     let find_syn = async {
         loop {
             let length = guest.read_u32().await.unwrap();
@@ -152,7 +156,7 @@ async fn passt_ends_with_the_guests_end_of_the_socket() {
 async fn a_program_that_is_not_passt_is_an_error_that_leaves_nothing() {
     let run_dir = TempDir::new().unwrap();
     let plugin: std::sync::Arc<dyn Plugin> = std::sync::Arc::new(UserNetwork::at("/bin/false"));
-    let request = AttachRequest { ports: Vec::new(), ..request(run_dir.path(), 0) };
+    let request = AttachRequest { network: NetworkSpec::default(), ..request(run_dir.path(), 0) };
     match plugin.attach(&request).await {
         Err(NetworkError::Helper { detail, .. }) => assert!(detail.contains("exit status: 1"), "{detail}"),
         Err(NetworkError::NoInterface) => {}
@@ -193,7 +197,7 @@ async fn a_forged_frame_does_not_reach_the_hosts_loopback() {
         guest.write_all(&framed_syn(&mac, destination, port)).await.unwrap();
     }
     // Frames are handled in order: once passt has passed this connection on, it has seen all that it will see of those.
-    let _client = TcpStream::connect(("127.0.0.1", request.ports[0].host_port)).unwrap();
+    let _client = TcpStream::connect(("127.0.0.1", request.network.ports[0].host_port)).unwrap();
     let length = tokio::time::timeout(DEADLINE, guest.read_u32()).await.unwrap().unwrap();
     assert!(length > 0);
     let reached = tokio::time::timeout(Duration::from_millis(300), service.accept()).await;

@@ -71,6 +71,10 @@ impl Paths {
     pub fn run_vms(&self) -> PathBuf {
         self.run.join("vm")
     }
+    /// Directory in which VMs of a network find one another.
+    pub fn run_networks(&self) -> PathBuf {
+        self.run.join("network")
+    }
     /// A live VM's run directory.
     pub fn run_vm(&self, uid: &Uid) -> PathBuf {
         self.run_vms().join(uid.as_str())

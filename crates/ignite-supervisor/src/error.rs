@@ -73,6 +73,9 @@ pub enum SupervisorError {
         /// Docker's exit code for it.
         exit_code: u8,
     },
+    /// A name was wanted for the host, which its guest does not reach.
+    #[error("the guest's network does not lead to its host, so no address can stand for \"host-gateway\"")]
+    NoHostGateway,
     /// It was asked to stop while it was starting.
     #[error("it was stopped while it was starting")]
     StoppedEarly,
@@ -85,10 +88,8 @@ impl SupervisorError {
     /// The next thing to do, where there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
-            SupervisorError::Network(ignite_network::NetworkError::ProgramMissing { hint, .. }) => Some(hint.clone()),
-            SupervisorError::Network(
-                ignite_network::NetworkError::PortInUse { .. } | ignite_network::NetworkError::PortPublished { .. },
-            ) => Some("publish another host port, or stop what uses this one (`ignite ps`, `ss -ltnup`)".into()),
+            SupervisorError::Network(error) => error.hint(),
+            SupervisorError::NoHostGateway => Some("name an address, or use --network cni".into()),
             SupervisorError::Vmm(
                 ignite_vmm::VmmError::ProgramMissing { hint, .. } | ignite_vmm::VmmError::Unsupported { hint, .. },
             ) => Some(hint.clone()),
@@ -99,7 +100,6 @@ impl SupervisorError {
                 Some("the kernel's initramfs is of another ignite version; remove and import the kernel again".into())
             }
             SupervisorError::Store(_)
-            | SupervisorError::Network(_)
             | SupervisorError::Vmm(_)
             | SupervisorError::Listen { .. }
             | SupervisorError::Log { .. }

@@ -2,14 +2,13 @@
 
 use crate::error::SupervisorError;
 use crate::fanout::Fanout;
+use crate::guest_network;
 use crate::launch::Launch;
 use crate::shared::{TaskInput, feed_stdin};
 use crate::task_log::{LogStream, TaskLog};
 use ignite_agent_protocol::PROTOCOL_VERSION;
 use ignite_agent_protocol::client::{Connection, ControlEvents, Stream, StreamEvent};
-use ignite_agent_protocol::message::{
-    Configure, Dns, GuestMessage, HostMessage, Interface, Role, Route, StreamExit, StreamRequest,
-};
+use ignite_agent_protocol::message::{Configure, GuestMessage, HostMessage, Role, StreamExit, StreamRequest};
 use ignite_network::Attachment;
 use std::future::Future;
 use std::sync::Arc;
@@ -22,28 +21,7 @@ const ENTROPY_BYTES: usize = 64;
 /// What the guest is to become: the launch's template with what only the attached network and this moment know.
 pub fn configure_for(launch: &Launch, attachment: &Attachment) -> Result<Configure, SupervisorError> {
     let mut configure = launch.configure.clone();
-    configure.interfaces = attachment
-        .nics
-        .iter()
-        .map(|nic| Interface {
-            mac: nic.mac.clone(),
-            name: nic.name.clone(),
-            addresses: nic.addresses.clone(),
-            routes: nic
-                .routes
-                .iter()
-                .map(|(destination, gateway)| Route { destination: destination.clone(), gateway: gateway.clone() })
-                .collect(),
-            mtu: nic.mtu,
-        })
-        .collect();
-    if configure.dns.is_none() && !attachment.dns_servers.is_empty() {
-        configure.dns = Some(Dns {
-            servers: attachment.dns_servers.clone(),
-            search: attachment.dns_search.clone(),
-            options: Vec::new(),
-        });
-    }
+    guest_network::fill_in(&mut configure, &launch.network, attachment)?;
     configure.entropy = entropy()?;
     Ok(configure)
 }

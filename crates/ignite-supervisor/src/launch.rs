@@ -1,7 +1,8 @@
 //! What the engine hands to `ignite-spawn`, and what comes back while it starts.
 
 use ignite_agent_protocol::message::Configure;
-use ignite_api::{PortMapping, Uid};
+use ignite_api::Uid;
+use ignite_api::network::{HostAlias, NetworkSpec};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -69,12 +70,16 @@ pub struct LaunchDrive {
 }
 
 /// How the VM is connected.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct LaunchNetwork {
     /// Row of the plugin table.
     pub mode: String,
-    /// Published ports.
-    pub ports: Vec<PortMapping>,
+    /// What its owner wants of it.
+    pub spec: NetworkSpec,
+    /// Names by which VMs of the same network find it.
+    pub names: Vec<String>,
+    /// Further lines of the guest's `/etc/hosts`; [`ignite_api::network::HOST_GATEWAY`] is looked up in the network.
+    pub host_aliases: Vec<HostAlias>,
 }
 
 /// What the supervisor tells its starter, one JSON line each, over the ready pipe.

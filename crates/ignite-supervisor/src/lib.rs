@@ -16,6 +16,7 @@ pub mod ending;
 pub mod error;
 pub mod fanout;
 pub mod guest;
+mod guest_network;
 pub mod launch;
 pub mod life;
 pub mod rotate;

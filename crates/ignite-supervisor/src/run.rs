@@ -4,6 +4,7 @@ use crate::control::Ending;
 use crate::ending::{self, Asked, Facts, Outcome};
 use crate::error::SupervisorError;
 use crate::guest::{TaskPlumbing, bring_up, configure_for, log_guest};
+use crate::guest_network;
 use crate::launch::{ATTACH_DEADLINE_MS, Launch, ReadyEvent};
 use crate::life::Life;
 use crate::shared::{Command, Shared};
@@ -13,7 +14,7 @@ use ignite_agent_protocol::client::{Connection, ControlEvents};
 use ignite_agent_protocol::message::{ExitingCause, GuestMessage, HostMessage, ShutdownAction};
 use ignite_api::Phase;
 use ignite_api::lifecycle::Event;
-use ignite_network::{AttachRequest, Attachment, GuestNicBackend};
+use ignite_network::{Attachment, GuestNicBackend, Helper};
 use ignite_vmm::{BootSpec, Drive, Driver, ExitCause, IsolationWanted, Machine, Nic, NicBackend, RunDir};
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,15 +67,7 @@ impl Run<'_> {
             Ok(plugin) => plugin,
             Err(error) => return self.broken(&error.into()),
         };
-        let paths = ignite_store::Paths::new(&self.launch.data_dir, &self.launch.run_dir);
-        let request = AttachRequest {
-            vm_uid: self.launch.uid.to_string(),
-            hostname: self.launch.configure.hostname.clone(),
-            ports: self.launch.network.ports.clone(),
-            run_dir: paths.run_vm(&self.launch.uid),
-            record_dir: paths.vm(&self.launch.uid),
-            cni_conf_dirs: ignite_network::cni::conf_dirs(&self.launch.data_dir),
-        };
+        let request = guest_network::attach_request(self.launch);
         let result = match plugin.attach(&request).await {
             Ok(attachment) => self.with_network(attachment, plugin.name()).await,
             Err(error) => Err(error.into()),
@@ -298,7 +291,12 @@ impl Run<'_> {
                         tracing::error!("end the VMM: {error}");
                     }
                 }
-                how = first_helper_end(attachment) => lost_network = Some((how, Instant::now() + NETWORK_REPORT_DELAY)),
+                peers = guest_network::changed_peers(&mut attachment.peers) => {
+                    if connection.send(&HostMessage::SetPeers { peers }).is_err() {
+                        tracing::info!("the guest was not told of its network's names");
+                    }
+                }
+                how = first_helper_end(&mut attachment.helpers) => lost_network = Some((how, Instant::now() + NETWORK_REPORT_DELAY)),
                 () = sleep_until(lost_network.as_ref().map_or(far, |(_, at)| *at)), if lost_network.is_some() => {
                     if let Some((how, _)) = lost_network.take() {
                         tracing::warn!("the guest has lost its network: {how}");
@@ -377,11 +375,11 @@ impl Run<'_> {
 }
 
 /// The first helper process of the network to end; never, when there is none (left).
-async fn first_helper_end(attachment: &mut Attachment) -> String {
-    let Some(helper) = attachment.helpers.first_mut() else { return std::future::pending().await };
+async fn first_helper_end(helpers: &mut Vec<Helper>) -> String {
+    let Some(helper) = helpers.first_mut() else { return std::future::pending().await };
     let program = helper.program;
     let how = format!("{program} ended: {}", helper.ended().await);
-    attachment.helpers.remove(0);
+    helpers.remove(0);
     how
 }
 

@@ -75,7 +75,7 @@ impl Host {
                 drives: Vec::new(),
                 is_isolated: true,
             },
-            network: LaunchNetwork { mode: "none".into(), ports: Vec::new() },
+            network: LaunchNetwork { mode: "none".into(), ..LaunchNetwork::default() },
             configure: Configure {
                 hostname: "test".into(),
                 root: Root::Private { disk: Disk::Index(0) },
@@ -83,6 +83,7 @@ impl Host {
                 interfaces: Vec::new(),
                 dns: None,
                 hosts: Vec::new(),
+                peers: Vec::new(),
                 files: Vec::new(),
                 ssh_authorized_keys: Vec::new(),
                 unix_ns: 0,

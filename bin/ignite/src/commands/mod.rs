@@ -27,6 +27,7 @@ pub mod wait;
 mod leftovers;
 pub mod manifest;
 mod many;
+mod network_flags;
 mod object_list;
 pub mod pull_source;
 mod selection;

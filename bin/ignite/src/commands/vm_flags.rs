@@ -1,6 +1,7 @@
 //! Flags that describe a new VM, and the VM they describe.
 
 use crate::commands::manifest::read_vms;
+use crate::commands::network_flags::NetworkFlags;
 use crate::commands::pull_source::Runtime;
 use crate::env_file::{HostEnv, parse_env_flag, read_env_file};
 use crate::report::UsageError;
@@ -71,6 +72,8 @@ pub struct VmFlags {
     /// Publish ports: [IP:]HOST_PORT:VM_PORT[/tcp|udp], ranges allowed
     #[arg(short, long, alias = "publish", value_name = "SPEC", value_delimiter = ',')]
     pub ports: Vec<String>,
+    #[command(flatten)]
+    pub connection: NetworkFlags,
     /// Label the VM
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub label: Vec<String>,
@@ -272,6 +275,7 @@ impl VmFlags {
         let network_flag = self.network.as_deref().map(network_mode);
         set_unless_auto(&mut spec.network.mode, network_flag.as_ref().or(network.as_ref()));
         set_unless_auto(&mut spec.vmm, self.vmm.as_ref().or(vmm.as_ref()));
+        self.connection.apply(spec)?;
         if !self.ports.is_empty() {
             spec.network.ports = parse_ports(&self.ports)?;
         }

@@ -379,6 +379,7 @@ pub fn configuration(role: Role) -> Configure {
         interfaces: vec![],
         dns: None,
         hosts: vec![],
+        peers: vec![],
         files: vec![],
         ssh_authorized_keys: vec![],
         unix_ns: 1_800_000_000_000_000_000,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::net::IpAddr;
 use thiserror::Error;
 
 /// Largest configuration that is read.
@@ -102,9 +103,37 @@ impl NetworkList {
             .collect()
     }
 
+    /// Whether an address is of one of the subnets that its plugins are configured to give addresses of.
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        let ipams = self.plugins.iter().filter_map(|plugin| plugin.get("ipam"));
+        let mut subnets = ipams.flat_map(|ipam| {
+            let ranges = ipam.get("ranges").and_then(Value::as_array).into_iter().flatten();
+            let of_ranges = ranges.filter_map(Value::as_array).flatten().filter_map(|range| range.get("subnet"));
+            ipam.get("subnet").into_iter().chain(of_ranges).filter_map(Value::as_str)
+        });
+        subnets.any(|subnet| is_in_subnet(address, subnet))
+    }
+
     /// Whether a plugin declares this capability.
     pub fn has_capability(&self, capability: &str) -> bool {
         self.plugins.iter().any(|plugin| declares(plugin, capability))
+    }
+}
+
+/// Whether an address is in a subnet such as `10.61.0.0/16`.
+fn is_in_subnet(address: IpAddr, subnet: &str) -> bool {
+    let Some((first, length)) = subnet.split_once('/') else { return false };
+    let Ok(length) = length.parse::<u32>() else { return false };
+    match (address, first.parse()) {
+        (IpAddr::V4(address), Ok(IpAddr::V4(first))) if length <= 32 => {
+            let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
+            address.to_bits() & mask == first.to_bits() & mask
+        }
+        (IpAddr::V6(address), Ok(IpAddr::V6(first))) if length <= 128 => {
+            let mask = u128::MAX.checked_shl(128 - length).unwrap_or(0);
+            address.to_bits() & mask == first.to_bits() & mask
+        }
+        _ => false,
     }
 }
 
@@ -229,6 +258,24 @@ mod tests {
         assert_eq!(of(both).unwrap(), "1.1.0");
         let none = r#"{"cniVersion":"0.4.0","cniVersions":["9.9.9"],"name":"a","type":"ptp"}"#;
         assert_eq!(of(none).unwrap(), "0.4.0");
+    }
+
+    #[test]
+    fn subnets_are_those_of_either_family() {
+        for (address, subnet, expected) in [
+            ("10.61.3.4", "10.61.0.0/16", true),
+            ("10.62.3.4", "10.61.0.0/16", false),
+            ("10.62.3.4", "0.0.0.0/0", true),
+            ("10.1.0.1", "10.1.0.1/32", true),
+            ("fd62::9", "fd62::/64", true),
+            ("fd62:0:0:1::9", "fd62::/64", false),
+            ("fd62::9", "::/0", true),
+            ("fd62::9", "10.0.0.0/8", false),
+            ("10.1.0.1", "10.1.0.0/33", false),
+            ("10.1.0.1", "10.1.0.0", false),
+        ] {
+            assert_eq!(is_in_subnet(address.parse().unwrap(), subnet), expected, "{address} {subnet}");
+        }
     }
 
     #[test]

@@ -50,6 +50,9 @@ pub(crate) struct Attached {
     pub(crate) network: NetworkList,
     /// What was asked for.
     pub(crate) wishes: Wishes,
+    /// The addresses asked for are its owner's wish: no others will do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) insists: bool,
     /// Result of the last plugin that answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) result: Option<Value>,
@@ -162,7 +165,7 @@ mod tests {
         let network = NetworkList::parse(br#"{"cniVersion":"1.0.0","name":"net","type":"bridge"}"#).unwrap();
         let wishes = Wishes { ports: ignite_api::ports::parse_ports(ports).unwrap(), ..Wishes::default() };
         let attached =
-            Attached { ifname: "eth0".into(), network, wishes, result: Some(serde_json::json!({"ips": []})) };
+            Attached { ifname: "eth0".into(), network, wishes, insists: false, result: Some(serde_json::json!({"ips": []})) };
         Record {
             vm_name: name.into(),
             container_id: "c1".into(),

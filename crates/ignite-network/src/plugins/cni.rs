@@ -8,13 +8,15 @@
 //!  DEL per network, backwards -> namespace -> record                  detach, also from another process
 //! ```
 
+use crate::NetworkError;
 use crate::cni::chain::Chain;
 use crate::cni::conf::{NetworkList, is_network_name};
 use crate::cni::input::{Target, Wishes};
 use crate::cni::record::{self, Attached, Record};
 use crate::cni::{PLUGIN_DIRS, conf_dir, exec, forwarding, masquerade, result};
 use crate::link::{self, Interface};
-use crate::plugin::{AttachRequest, Attachment, GuestNic, GuestNicBackend, NetworkError, Plugin};
+use crate::names::{self, PeerWatch};
+use crate::plugin::{AttachRequest, Attachment, GuestNic, GuestNicBackend, Plugin};
 use crate::port_claims::{self, Claim};
 use crate::{host_network, mac, netns};
 use async_trait::async_trait;
@@ -25,6 +27,8 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+/// Before a VM's uid in its container id.
+const CONTAINER_PREFIX: &str = "ignite-";
 /// Most networks of a VM.
 const MAX_NETWORKS: usize = 8;
 
@@ -135,7 +139,8 @@ impl CniNetwork {
     }
 
     /// Undoes what is recorded, in whatever state it is; the record stays while something of it may be left.
-    async fn undo(&self, record: &Record, dir: &Path, lock: &File) -> Vec<NetworkError> {
+    async fn undo(&self, record: &Record, request: &AttachRequest, lock: &File) -> Vec<NetworkError> {
+        let AttachRequest { record_dir: dir, names_dir, .. } = request;
         let mut errors = Vec::new();
         for attached in record.attachments.iter().rev() {
             errors.extend(self.chain(record, attached, lock).del(attached.result.as_ref()).await);
@@ -143,6 +148,7 @@ impl CniNetwork {
                 errors.extend(forwarding::remove(&record.container_id).await);
             }
             errors.extend(masquerade::remove(&attached.network, &record.container_id).await);
+            errors.extend(names::withdraw(names_dir, &attached.network.name, vm_uid(record)).err());
         }
         errors.extend(netns::delete(&record.netns).err());
         if errors.is_empty() {
@@ -163,7 +169,9 @@ impl CniNetwork {
         for index in 0..record.attachments.len() {
             let result = match self.add(record, index, &request.record_dir, lock).await {
                 // The address it had may be somebody else's by now.
-                Err(error) if !record.attachments[index].wishes.ips.is_empty() => {
+                Err(error)
+                    if !record.attachments[index].wishes.ips.is_empty() && !record.attachments[index].insists =>
+                {
                     tracing::info!("asking for another address: {error}");
                     let attached = &record.attachments[index];
                     for error in self.chain(record, attached, lock).del(attached.result.as_ref()).await {
@@ -190,6 +198,14 @@ impl CniNetwork {
             attachment.nics.push(guest_nic(&attached.ifname, interface, tap, &record.netns));
         }
         keep_first_default_routes(&mut attachment.nics);
+        attachment.host_address = gateway(&attachment.nics);
+        for attached in &record.attachments {
+            let network = &attached.network.name;
+            let own = addresses.get(network).map(Vec::as_slice).unwrap_or_default();
+            names::publish(&request.names_dir, network, &request.vm_uid, &request.names, own)?;
+        }
+        let networks: Vec<&str> = record.attachments.iter().map(|attached| attached.network.name.as_str()).collect();
+        attachment.peers = Some(PeerWatch::start(&request.names_dir, &networks, &request.vm_uid)?);
         if let Err(error) = record::write_addresses(&request.record_dir, &addresses) {
             tracing::warn!("{error}");
         }
@@ -242,7 +258,13 @@ impl Plugin for CniNetwork {
             exec::find(program, &self.plugin_dirs)?;
         }
         let can_publish = networks.iter().any(|network| network.has_capability("portMappings"));
-        if let (Some(port), false) = (request.ports.first(), can_publish) {
+        if request.network.bandwidth.is_some() && !networks.iter().any(|network| network.has_capability("bandwidth")) {
+            return Err(NetworkError::CannotGive {
+                network: "cni",
+                what: "a limit of its traffic: it has no plugin with the capability bandwidth",
+            });
+        }
+        if let (Some(port), false) = (request.network.ports.first(), can_publish) {
             return Err(NetworkError::CannotPublish { network: "cni", port: port.host_port });
         }
         claim_ports(request).map(drop)
@@ -251,7 +273,7 @@ impl Plugin for CniNetwork {
     async fn attach(&self, request: &AttachRequest) -> Result<Attachment, NetworkError> {
         let (lock, left) = locked_record(request).await?;
         if let Some(left) = left {
-            for error in self.undo(&left, &request.record_dir, &lock).await {
+            for error in self.undo(&left, request, &lock).await {
                 tracing::warn!("clean up after the last run: {error}");
             }
         }
@@ -267,7 +289,7 @@ impl Plugin for CniNetwork {
         match self.connect(&mut record, request, &lock).await {
             Ok(attachment) => Ok(Attachment { _claims: claims, ..attachment }),
             Err(error) => {
-                for cleanup in self.undo(&record, &request.record_dir, &lock).await {
+                for cleanup in self.undo(&record, request, &lock).await {
                     tracing::warn!("undo a failed attachment: {cleanup}");
                 }
                 Err(error)
@@ -282,7 +304,7 @@ impl Plugin for CniNetwork {
             Err(error) => return vec![error],
         }
         match locked_record(request).await {
-            Ok((lock, Some(record))) => self.undo(&record, &request.record_dir, &lock).await,
+            Ok((lock, Some(record))) => self.undo(&record, request, &lock).await,
             Ok((_, None)) => Vec::new(),
             Err(error) => vec![error],
         }
@@ -296,7 +318,11 @@ async fn locked_record(request: &AttachRequest) -> Result<(File, Option<Record>)
 }
 
 fn container_id(vm_uid: &str) -> String {
-    format!("ignite-{vm_uid}")
+    format!("{CONTAINER_PREFIX}{vm_uid}")
+}
+
+fn vm_uid(record: &Record) -> &str {
+    record.container_id.strip_prefix(CONTAINER_PREFIX).unwrap_or(&record.container_id)
 }
 
 /// What is about to be attached: interfaces `eth0`, `eth1` and so on in the order of the networks; ports are published
@@ -304,31 +330,61 @@ fn container_id(vm_uid: &str) -> String {
 fn plan(request: &AttachRequest, networks: Vec<NetworkList>) -> Record {
     let had = record::read_addresses(&request.record_dir);
     let publisher = networks.iter().position(|network| network.has_capability("portMappings"));
+    let wanted = share_out(&request.network.ips, &networks);
     let attachments = networks
         .into_iter()
         .enumerate()
         .map(|(index, network)| Attached {
             ifname: format!("eth{index}"),
             wishes: Wishes {
-                ports: if publisher == Some(index) { request.ports.clone() } else { Vec::new() },
-                ips: had.get(&network.name).cloned().unwrap_or_default(),
-                mac: Some(mac::text(mac::of_interface(&request.vm_uid, index))),
-                ..Wishes::default()
+                ports: if publisher == Some(index) { request.network.ports.clone() } else { Vec::new() },
+                ips: match &wanted[index][..] {
+                    [] => had.get(&network.name).cloned().unwrap_or_default(),
+                    wanted => wanted.to_vec(),
+                },
+                mac: Some(match &request.network.mac {
+                    Some(wanted) if index == 0 => wanted.to_ascii_lowercase(),
+                    _ => mac::text(mac::of_interface(&request.vm_uid, index)),
+                }),
+                dns_servers: request.name_servers.clone(),
+                bandwidth: request.network.bandwidth.as_ref().and_then(|limits| {
+                    serde_json::to_value(limits).ok().and_then(|limits| limits.as_object().cloned())
+                }),
             },
+            insists: !wanted[index].is_empty(),
             network,
             result: None,
         })
         .collect();
     Record {
-        vm_name: request.hostname.clone(),
+        vm_name: request.vm_name.clone(),
         container_id: container_id(&request.vm_uid),
         netns: netns::path_of(&request.vm_uid),
         attachments,
     }
 }
 
+/// Each address goes to the network it is of, as far as its configuration tells; else to the first.
+fn share_out(ips: &[String], networks: &[NetworkList]) -> Vec<Vec<String>> {
+    let mut shared = vec![Vec::new(); networks.len()];
+    for ip in ips {
+        let bare = ip.split('/').next().unwrap_or_default().parse().ok();
+        let its = networks.iter().position(|network| bare.is_some_and(|bare| network.has_address(bare)));
+        if let Some(share) = shared.get_mut(its.unwrap_or(0)) {
+            share.push(ip.clone());
+        }
+    }
+    shared
+}
+
+/// The next hop of the guest's default route, which on a bridge is its host.
+fn gateway(nics: &[GuestNic]) -> Option<String> {
+    let mut routes = nics.iter().flat_map(|nic| &nic.routes);
+    routes.find(|(destination, _)| destination == "0.0.0.0/0").and_then(|(_, gateway)| gateway.clone())
+}
+
 fn claim_ports(request: &AttachRequest) -> Result<Vec<Claim>, NetworkError> {
-    port_claims::claim(&request.ports).map_err(|error| match error {
+    port_claims::claim(&request.network.ports).map_err(|error| match error {
         NetworkError::PortInUse { address, port, protocol } => {
             let is_same = |other: &PortMapping| other.host_port == port && protocol_name(other.protocol) == protocol;
             match record::owner_of_port(&request.record_dir, is_same) {
@@ -372,15 +428,20 @@ fn keep_first_default_routes(nics: &mut [GuestNic]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ignite_api::network::NetworkSpec;
 
     fn request(ports: &str, dir: &Path) -> AttachRequest {
         AttachRequest {
             vm_uid: "4f1c09d2a7b35e68".into(),
-            hostname: "web".into(),
-            ports: if ports.is_empty() { Vec::new() } else { ignite_api::ports::parse_ports(ports).unwrap() },
+            vm_name: "web".into(),
+            network: NetworkSpec {
+                ports: if ports.is_empty() { Vec::new() } else { ignite_api::ports::parse_ports(ports).unwrap() },
+                ..NetworkSpec::default()
+            },
             run_dir: dir.to_owned(),
             record_dir: dir.to_owned(),
             cni_conf_dirs: vec![dir.join("net.d")],
+            ..AttachRequest::default()
         }
     }
 
@@ -404,6 +465,24 @@ mod tests {
         let macs: Vec<_> = planned.attachments.iter().map(|one| one.wishes.mac.clone().unwrap()).collect();
         assert_ne!(macs[0], macs[1]);
         assert!(planned.attachments.iter().all(|one| one.wishes.ips.is_empty()));
+    }
+
+    #[test]
+    fn an_address_goes_to_the_network_it_is_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let plain = NetworkList::parse(
+            br#"{"cniVersion":"1.0.0","name":"plain","type":"ptp","ipam":{"type":"host-local","ranges":[[{"subnet":"fd62::/64"}]]}}"#,
+        )
+        .unwrap();
+        let ours = NetworkList::parse(conf_dir::DEFAULT_NETWORK.as_bytes()).unwrap();
+        let mut wanting = request("", dir.path());
+        wanting.network.ips = ["10.61.0.9", "fd62::9/64", "192.0.2.1"].map(str::to_owned).to_vec();
+        wanting.network.mac = Some("02:00:00:00:00:0A".into());
+        let planned = plan(&wanting, vec![plain, ours]);
+        let ips: Vec<_> = planned.attachments.iter().map(|one| (one.wishes.ips.clone(), one.insists)).collect();
+        assert_eq!(ips[0], (vec!["fd62::9/64".to_owned(), "192.0.2.1".to_owned()], true));
+        assert_eq!(ips[1], (vec!["10.61.0.9".to_owned()], true));
+        assert_eq!(planned.attachments[0].wishes.mac.as_deref(), Some("02:00:00:00:00:0a"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `none`: no interface but the guest's own loopback.
 
-use crate::plugin::{AttachRequest, Attachment, NetworkError, Plugin};
+use crate::NetworkError;
+use crate::plugin::{AttachRequest, Attachment, Plugin};
 use async_trait::async_trait;
 
 /// The plugin.
@@ -14,9 +15,20 @@ impl Plugin for NoNetwork {
     }
 
     fn check(&self, request: &AttachRequest) -> Result<(), NetworkError> {
-        match request.ports.first() {
-            Some(port) => Err(NetworkError::CannotPublish { network: "none", port: port.host_port }),
-            None => Ok(()),
+        if let Some(port) = request.network.ports.first() {
+            return Err(NetworkError::CannotPublish { network: "none", port: port.host_port });
+        }
+        match () {
+            () if !request.network.ips.is_empty() => {
+                Err(NetworkError::CannotGive { network: "none", what: "an address (ips)" })
+            }
+            () if request.network.mac.is_some() => {
+                Err(NetworkError::CannotGive { network: "none", what: "a MAC address (mac)" })
+            }
+            () if request.network.bandwidth.is_some() => {
+                Err(NetworkError::CannotGive { network: "none", what: "a limit of its traffic (bandwidth)" })
+            }
+            () => Ok(()),
         }
     }
 

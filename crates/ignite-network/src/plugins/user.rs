@@ -14,7 +14,8 @@ mod guest_side;
 mod passt;
 mod record;
 
-use crate::plugin::{AttachRequest, Attachment, GuestNic, GuestNicBackend, Helper, NetworkError, Plugin};
+use crate::NetworkError;
+use crate::plugin::{AttachRequest, Attachment, GuestNic, GuestNicBackend, Helper, Plugin};
 use crate::{host_network, mac, ports};
 use async_trait::async_trait;
 use std::path::{Path, PathBuf};
@@ -59,15 +60,21 @@ impl Plugin for UserNetwork {
 
     fn check(&self, request: &AttachRequest) -> Result<(), NetworkError> {
         self.installed_program()?;
+        if !request.network.ips.is_empty() {
+            return Err(NetworkError::CannotGive { network: "user", what: "an address of its own choice (ips)" });
+        }
+        if request.network.bandwidth.is_some() {
+            return Err(NetworkError::CannotGive { network: "user", what: "a limit of its traffic (bandwidth)" });
+        }
         host_network::outbound_interface()?;
-        ports::check_free(&request.ports)
+        ports::check_free(&request.network.ports)
     }
 
     async fn attach(&self, request: &AttachRequest) -> Result<Attachment, NetworkError> {
         let program = self.installed_program()?;
         let interface = host_network::outbound_interface()?;
-        ports::check_free(&request.ports)?;
-        let mac = mac::of(&request.vm_uid);
+        ports::check_free(&request.network.ports)?;
+        let mac = mac::wanted(request.network.mac.as_deref()).unwrap_or_else(|| mac::of(&request.vm_uid));
         record::write(&request.run_dir, None)?;
         let started = start(&program, interface.as_deref(), request, mac).await;
         let (helper, socket) = match started {
@@ -89,6 +96,8 @@ impl Plugin for UserNetwork {
             }],
             dns_servers: vec![guest_side::NAME_SERVER.to_string()],
             dns_search: host_network::search_domains(),
+            host_address: host_network::own_address().map(|address| address.to_string()),
+            peers: None,
             helpers: vec![helper],
             _claims: Vec::new(),
         })
@@ -126,7 +135,7 @@ async fn start(
             // Ends it if it still runs, and reaps it.
             let _ = helper.child.kill().await;
             // Another process may have taken a port since it was found free.
-            ports::check_free(&request.ports)?;
+            ports::check_free(&request.network.ports)?;
             Err(error)
         }
     }

@@ -1,6 +1,7 @@
 //! The guest's side of passt's network: its fixed addresses, its MAC, and the question that tells that passt is ready.
 
-use crate::plugin::{Helper, NetworkError};
+use crate::NetworkError;
+use crate::plugin::Helper;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream as BlockingStream;

@@ -1,7 +1,8 @@
 //! passt's process: its arguments (pure) and how it is started.
 
 use super::guest_side;
-use crate::plugin::{AttachRequest, Helper, NetworkError};
+use crate::NetworkError;
+use crate::plugin::{AttachRequest, Helper};
 use ignite_api::PortMapping;
 use ignite_api::ports::Protocol;
 use std::fs::OpenOptions;
@@ -45,7 +46,7 @@ pub(crate) fn spawn(
     let inherited = far_socket.as_raw_fd();
     let mut command = Command::new(program);
     command
-        .args(arguments(inherited, interface, own_user(), &request.ports))
+        .args(arguments(inherited, interface, own_user(), &request.network.ports))
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::null())

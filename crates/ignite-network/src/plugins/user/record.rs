@@ -1,6 +1,6 @@
 //! What `attach` started, on disk: enough to end it from another process, and never a process that is not it.
 
-use crate::plugin::NetworkError;
+use crate::NetworkError;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
