@@ -164,8 +164,13 @@ mod tests {
     fn record(name: &str, ports: &str) -> Record {
         let network = NetworkList::parse(br#"{"cniVersion":"1.0.0","name":"net","type":"bridge"}"#).unwrap();
         let wishes = Wishes { ports: ignite_api::ports::parse_ports(ports).unwrap(), ..Wishes::default() };
-        let attached =
-            Attached { ifname: "eth0".into(), network, wishes, insists: false, result: Some(serde_json::json!({"ips": []})) };
+        let attached = Attached {
+            ifname: "eth0".into(),
+            network,
+            wishes,
+            insists: false,
+            result: Some(serde_json::json!({"ips": []})),
+        };
         Record {
             vm_name: name.into(),
             container_id: "c1".into(),
