@@ -15,6 +15,7 @@ pub mod boot_spec;
 pub mod drivers;
 pub mod fake;
 pub mod host;
+pub mod jail;
 pub mod machine;
 pub mod qemu;
 

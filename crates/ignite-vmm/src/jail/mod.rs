@@ -1,0 +1,3 @@
+//! What keeps a VMM from the host and from its neighbours.
+
+pub mod cgroup;
