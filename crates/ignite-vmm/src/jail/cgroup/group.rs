@@ -91,7 +91,11 @@ impl Cgroup {
                 (read(group, "memory.oom_control"), refusals > 0)
             };
             if counter(&events, "oom_kill") > 0 {
-                return Some(if is_own { Breach::Memory { limit_bytes: self.memory_limit(limit_bytes) } } else { Breach::HostMemory });
+                return Some(if is_own {
+                    Breach::Memory { limit_bytes: self.memory_limit(limit_bytes) }
+                } else {
+                    Breach::HostMemory
+                });
             }
         }
         if let (Some(group), Some(max_tasks)) = (self.with(Controller::Pids), self.limits.max_tasks)
@@ -154,9 +158,11 @@ fn make(group: &NewGroup, told: &mut BTreeMap<Controller, Result<(), String>>) -
 
 fn write(dir: &Path, setting: &Setting) -> Result<(), String> {
     let path = dir.join(setting.file);
-    match std::fs::OpenOptions::new().write(true).open(&path).and_then(|mut file| {
-        io::Write::write_all(&mut file, setting.value.as_bytes())
-    }) {
+    match std::fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .and_then(|mut file| io::Write::write_all(&mut file, setting.value.as_bytes()))
+    {
         Err(error) if !setting.is_optional => Err(format!("{}: {error}", path.display())),
         _ => Ok(()),
     }

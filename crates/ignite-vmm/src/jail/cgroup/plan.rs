@@ -88,14 +88,7 @@ pub fn plan(layout: &Layout, id: &str, limits: &Limits, is_root: bool) -> Plan {
     plan
 }
 
-fn plan_v2(
-    plan: &mut Plan,
-    v2: Option<&Hierarchy>,
-    name: &str,
-    wanted: &[Controller],
-    limits: &Limits,
-    is_root: bool,
-) {
+fn plan_v2(plan: &mut Plan, v2: Option<&Hierarchy>, name: &str, wanted: &[Controller], limits: &Limits, is_root: bool) {
     let mut refuse = |controller: Controller, reason: String| {
         plan.refused.insert(controller, reason);
     };
@@ -104,7 +97,8 @@ fn plan_v2(
         return;
     };
     let Some(base) = v2_base(hierarchy, is_root) else {
-        let reason = "no cgroup subtree is delegated to this user (systemd-run --user --scope -p Delegate=yes gives one)";
+        let reason =
+            "no cgroup subtree is delegated to this user (systemd-run --user --scope -p Delegate=yes gives one)";
         wanted.iter().for_each(|c| refuse(*c, reason.to_owned()));
         return;
     };
@@ -113,10 +107,9 @@ fn plan_v2(
     for controller in wanted {
         match has.split_ascii_whitespace().any(|name| name == controller.as_str()) {
             true => settings.push((*controller, v2_settings(*controller, limits))),
-            false => refuse(
-                *controller,
-                format!("{} does not have the {} controller", base.display(), controller.as_str()),
-            ),
+            false => {
+                refuse(*controller, format!("{} does not have the {} controller", base.display(), controller.as_str()))
+            }
         }
     }
     if !settings.is_empty() {
@@ -178,11 +171,7 @@ fn v2_settings(controller: Controller, limits: &Limits) -> Vec<Setting> {
             .memory_bytes
             .into_iter()
             .flat_map(|bytes| {
-                [
-                    required("memory.max", bytes),
-                    optional("memory.swap.max", 0),
-                    optional("memory.oom.group", 1),
-                ]
+                [required("memory.max", bytes), optional("memory.swap.max", 0), optional("memory.oom.group", 1)]
             })
             .collect(),
         Controller::Cpu => limits
