@@ -2,6 +2,7 @@
 //!
 //! Each error reads like Kubernetes' own: `spec.cpus: Invalid value: 64: must be between 1 and 32`.
 
+mod depends_on;
 mod network;
 
 use crate::configuration::Configuration;
@@ -240,6 +241,7 @@ impl Check {
             self.dns_config(&at("dnsConfig"), dns);
         }
         self.storage(&at("storage"), &spec.storage);
+        self.depends_on(&at("dependsOn"), &spec.depends_on);
         self.copy_files(&at("copyFiles"), &spec.copy_files);
         if let Some(Ssh::PublicKey(key)) = &spec.ssh {
             self.path(at("ssh"), key);

@@ -122,6 +122,9 @@ pub struct VmSpec {
     /// *Extension.* The VM and its disks are removed when it ends.
     #[serde(skip_serializing_if = "is_false")]
     pub auto_remove: bool,
+    /// *Extension.* VMs of the same set that have to be ready before this one is started.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub depends_on: Vec<crate::depends_on::Dependency>,
     /// *Extension.* VMM to use; absent: chosen at the first start and kept in `status.vmm`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vmm: Option<String>,
@@ -158,6 +161,7 @@ impl Default for VmSpec {
             stdin: false,
             stop_timeout_seconds: None,
             auto_remove: false,
+            depends_on: Vec::new(),
             vmm: None,
         }
     }

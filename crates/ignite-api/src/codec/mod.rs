@@ -10,11 +10,13 @@
 
 mod documents;
 mod error;
+mod manifest;
 mod overlay;
 mod typed;
 
 pub use documents::{MAX_DOCUMENTS, MAX_INPUT_LEN};
 pub use error::{DecodeError, DecodeProblem};
+pub use manifest::{ManifestVm, decode_manifest};
 pub use overlay::{decode_vm_over, decode_vms_over};
 pub use typed::MAX_DEPTH;
 

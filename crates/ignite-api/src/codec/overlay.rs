@@ -24,7 +24,7 @@ pub fn decode_vms_over(input: &[u8], base: &VmSpec) -> Result<Vec<Vm>, DecodeErr
     documents.iter().map(|document| over_document(super::decode_document(document)?, document, base)).collect()
 }
 
-fn over_document(object: Object, document: &Document<'_>, base: &VmSpec) -> Result<Vm, DecodeError> {
+pub(super) fn over_document(object: Object, document: &Document<'_>, base: &VmSpec) -> Result<Vm, DecodeError> {
     let mut vm = match object {
         Object::Vm(vm) => vm,
         other => return Err(super::unexpected_kind(document, <Vm as crate::ApiObject>::KIND, other.kind())),

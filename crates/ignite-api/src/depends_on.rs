@@ -1,0 +1,54 @@
+//! What has to be ready before a VM of a set is started: `spec.dependsOn`.
+
+use crate::meta::null_is_default;
+use serde::{Deserialize, Serialize};
+
+/// Most VMs that one depends on.
+pub const MAX_DEPENDENCIES: usize = 64;
+
+/// A VM of the same set that has to be ready first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Dependency {
+    /// Its name.
+    pub name: String,
+    /// What is asked of it besides that it runs.
+    #[serde(default, skip_serializing_if = "Readiness::is_empty", deserialize_with = "null_is_default")]
+    pub ready: Readiness,
+}
+
+/// What makes a VM ready, under the names of Kubernetes' probes; both may be given. Without either, a VM is ready when its
+/// agent answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Readiness {
+    /// A port on its loopback accepts connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tcp_socket: Option<TcpSocketAction>,
+    /// A command in it ends with 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exec: Option<ExecAction>,
+}
+
+impl Readiness {
+    /// Nothing is asked but that the agent answers.
+    pub fn is_empty(&self) -> bool {
+        self.tcp_socket.is_none() && self.exec.is_none()
+    }
+}
+
+/// A TCP port of the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TcpSocketAction {
+    /// On the guest's loopback.
+    pub port: u16,
+}
+
+/// A command in the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExecAction {
+    /// Program and arguments; no shell is involved.
+    pub command: Vec<String>,
+}
