@@ -33,7 +33,12 @@ impl Check {
                     && words.len() <= MAX_WORDS
                     && words.iter().all(|word| word.len() <= MAX_WORD_LEN && !word.contains('\0'));
                 let reason = "must be a program and its arguments, at most 256 words of at most 4096 bytes";
-                self.invalid_unless(is_command, format!("{at}.ready.exec.command"), format!("{} words", words.len()), reason);
+                self.invalid_unless(
+                    is_command,
+                    format!("{at}.ready.exec.command"),
+                    format!("{} words", words.len()),
+                    reason,
+                );
             }
         }
     }
