@@ -157,12 +157,8 @@ impl Checkout {
     }
 
     pub(crate) fn repository<'a>(&'a self, git_dir: &'a Path) -> Repository<'a> {
-        let git = Git {
-            git_dir,
-            environment: &self.environment,
-            lock: self.lock.as_fd(),
-            deadline: self.source.deadline,
-        };
+        let git =
+            Git { git_dir, environment: &self.environment, lock: self.lock.as_fd(), deadline: self.source.deadline };
         Repository { git, url: &self.source.url }
     }
 

@@ -69,7 +69,8 @@ mod tests {
         let (sha1, sha256) = ("a".repeat(40), "0".repeat(64));
         assert_eq!(sha1.parse::<CommitId>().unwrap().object_format(), "sha1");
         assert_eq!(sha256.parse::<CommitId>().unwrap().object_format(), "sha256");
-        for bad in ["", "abc1234", &"A".repeat(40), &"a".repeat(41), "-".repeat(40).as_str(), "ä".repeat(20).as_str()] {
+        for bad in ["", "abc1234", &"A".repeat(40), &"a".repeat(41), "-".repeat(40).as_str(), "ä".repeat(20).as_str()]
+        {
             assert!(bad.parse::<CommitId>().is_err(), "{bad}");
         }
     }

@@ -146,7 +146,10 @@ mod tests {
             ..Credentials::default()
         };
         let command = value(&environment(&source("git@h:x", credentials), Path::new("/k")), "GIT_SSH_COMMAND").unwrap();
-        assert!(command.ends_with(r#"-o IdentitiesOnly=yes -o IdentityAgent=none -i '/keys/it'\''s mine'"#), "{command}");
+        assert!(
+            command.ends_with(r#"-o IdentitiesOnly=yes -o IdentityAgent=none -i '/keys/it'\''s mine'"#),
+            "{command}"
+        );
         assert!(command.contains(r#"UserKnownHostsFile='"/a b/known_hosts"'"#), "{command}");
         assert!(command.contains("StrictHostKeyChecking=yes"), "{command}");
     }
@@ -159,8 +162,11 @@ mod tests {
             ..Credentials::default()
         };
         let variables = environment(&source("https://h:8443/x", credentials), Path::new("/k"));
-        let keys: Vec<&OsString> =
-            variables.iter().filter(|(n, _)| n.to_str().unwrap().starts_with("GIT_CONFIG_KEY_")).map(|(_, v)| v).collect();
+        let keys: Vec<&OsString> = variables
+            .iter()
+            .filter(|(n, _)| n.to_str().unwrap().starts_with("GIT_CONFIG_KEY_"))
+            .map(|(_, v)| v)
+            .collect();
         assert!(keys.iter().any(|key| *key == "credential.https://h:8443.helper"), "{keys:?}");
         assert!(!keys.iter().any(|key| *key == "credential.helper"));
         assert_eq!(value(&variables, "IGNITE_GIT_PASSWORD_FILE").unwrap(), "/secret");

@@ -165,7 +165,9 @@ impl GitError {
             GitError::HostKey { host, .. } => {
                 let (host, port) = split_port(host);
                 let port = port.map(|port| format!(" -p {port}")).unwrap_or_default();
-                Some(format!("compare the host's key with what its owner says, then: ssh-keyscan{port} {host} >> known_hosts"))
+                Some(format!(
+                    "compare the host's key with what its owner says, then: ssh-keyscan{port} {host} >> known_hosts"
+                ))
             }
             GitError::Denied { .. } => {
                 Some("check the address, and the key (--identity-file) or user and password file".to_owned())
@@ -179,7 +181,8 @@ impl GitError {
                 Some(format!("apt install {package}"))
             }
             GitError::BadKeys { .. } => Some(
-                "give ssh public keys, an allowed-signers file (ssh-keygen(1)), or armored OpenPGP public keys".to_owned(),
+                "give ssh public keys, an allowed-signers file (ssh-keygen(1)), or armored OpenPGP public keys"
+                    .to_owned(),
             ),
             _ => None,
         }

@@ -90,8 +90,12 @@ impl TrustedKeys {
         let home = TrustedKeys::gnupg_home(keys_dir);
         DirBuilder::new().recursive(true).mode(0o700).create(&home).map_err(io("make", &home))?;
         let signers = TrustedKeys::allowed_signers(keys_dir);
-        let mut file =
-            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&signers).map_err(io("make", &signers))?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&signers)
+            .map_err(io("make", &signers))?;
         for line in &self.signers {
             writeln!(file, "{line}").map_err(io("write", &signers))?;
         }
@@ -111,7 +115,8 @@ fn signer(line: &str) -> Option<String> {
 }
 
 fn import_openpgp(key: &str, home: &Path, environment: &[(OsString, OsString)]) -> Result<(), GitError> {
-    let failed = |detail: String| GitError::Failed { what: "verify-commit", detail: format!("import an OpenPGP key: {detail}") };
+    let failed =
+        |detail: String| GitError::Failed { what: "verify-commit", detail: format!("import an OpenPGP key: {detail}") };
     // The key ring is a file; no agent and no directory service is started for public keys.
     let mut child = std::process::Command::new("gpg")
         .args(["--batch", "--quiet", "--no-autostart", "--no-options", "--disable-dirmngr", "--import"])

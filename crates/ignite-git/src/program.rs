@@ -102,9 +102,9 @@ impl Git<'_> {
         let lock = self.lock.as_raw_fd();
         // SAFETY: one system call on a number, between fork and exec.
         unsafe {
-            command.pre_exec(
-                move || if libc::fcntl(lock, libc::F_SETFD, 0) < 0 { Err(io::Error::last_os_error()) } else { Ok(()) },
-            )
+            command.pre_exec(move || {
+                if libc::fcntl(lock, libc::F_SETFD, 0) < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+            })
         };
         let child = command.spawn().map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => GitError::ProgramMissing { program: "git" },

@@ -101,8 +101,17 @@ impl Repository<'_> {
             (Ok(()), _) => {}
             // A server may hand out only what its references name: get them all, and look.
             (Err(GitError::Failed { .. } | GitError::Denied { .. }), Follow::Commit(_)) => {
-                self.remote("fetch", &["--quiet", "--no-write-fetch-head", "--no-auto-gc", self.url.as_str(), "+refs/heads/*:refs/ignite/all/*"])
-                    .await?;
+                self.remote(
+                    "fetch",
+                    &[
+                        "--quiet",
+                        "--no-write-fetch-head",
+                        "--no-auto-gc",
+                        self.url.as_str(),
+                        "+refs/heads/*:refs/ignite/all/*",
+                    ],
+                )
+                .await?;
             }
             (Err(error), _) => return Err(error),
         }
@@ -119,7 +128,8 @@ impl Repository<'_> {
 
     async fn fetch_reference(&self, reference: &str, more: &[&str]) -> Result<(), GitError> {
         let refspec = format!("+{reference}:refs/ignite/incoming");
-        let mut arguments = vec!["--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--update-shallow"];
+        let mut arguments =
+            vec!["--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--update-shallow"];
         arguments.extend(more);
         arguments.extend(["--", self.url.as_str(), &refspec]);
         self.remote("fetch", &arguments).await.map(drop)
@@ -155,11 +165,19 @@ impl Repository<'_> {
         arguments.extend(patterns);
         let listed = self.remote("ls-remote", &arguments).await?;
         let text = String::from_utf8_lossy(&listed.output).into_owned();
-        Ok(text.lines().filter_map(|line| line.split_once('\t')).map(|(id, name)| (id.to_owned(), name.to_owned())).collect())
+        Ok(text
+            .lines()
+            .filter_map(|line| line.split_once('\t'))
+            .map(|(id, name)| (id.to_owned(), name.to_owned()))
+            .collect())
     }
 
     /// A call that talks to the remote: its failure is told apart by its words.
-    pub(crate) async fn remote(&self, what: &'static str, arguments: &[impl AsRef<OsStr>]) -> Result<Finished, GitError> {
+    pub(crate) async fn remote(
+        &self,
+        what: &'static str,
+        arguments: &[impl AsRef<OsStr>],
+    ) -> Result<Finished, GitError> {
         let finished = self.git.run(what, arguments, &[], b"").await?;
         if finished.status.success() {
             return Ok(finished);
@@ -180,7 +198,10 @@ impl Repository<'_> {
 pub(crate) fn heal(git_dir: &Path) {
     let is_stale = |name: &OsStr| {
         let name = name.to_string_lossy();
-        name.ends_with(".lock") || name.starts_with("tmp_") || name.starts_with(".tmp-") || name.starts_with("ignite-index")
+        name.ends_with(".lock")
+            || name.starts_with("tmp_")
+            || name.starts_with(".tmp-")
+            || name.starts_with("ignite-index")
     };
     let mut waiting = vec![git_dir.to_owned()];
     while let Some(directory) = waiting.pop() {
@@ -190,7 +211,8 @@ pub(crate) fn heal(git_dir: &Path) {
             if kind.is_dir() && !is_stale(&entry.file_name()) {
                 waiting.push(entry.path());
             } else if is_stale(&entry.file_name()) {
-                let removed = if kind.is_dir() { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
+                let removed =
+                    if kind.is_dir() { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
                 if let Err(error) = removed {
                     tracing::warn!("remove {}: {error}", entry.path().display());
                 }

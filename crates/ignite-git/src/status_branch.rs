@@ -100,7 +100,9 @@ impl Checkout {
         let expected = tip.map(String::from).unwrap_or_default();
         let lease = format!("--force-with-lease=refs/heads/{}:{expected}", branch.0);
         let refspec = format!("{commit}:refs/heads/{}", branch.0);
-        let pushed = git.run("push", ["--quiet", "--porcelain", &lease, "--", repository.url.as_str(), &refspec], &[], b"").await?;
+        let pushed = git
+            .run("push", ["--quiet", "--porcelain", &lease, "--", repository.url.as_str(), &refspec], &[], b"")
+            .await?;
         if pushed.status.success() {
             return Ok(Pushed::Done(Some(commit)));
         }

@@ -164,7 +164,11 @@ mod tests {
         ];
         for (text, transport, authority, name) in table {
             let url: RemoteUrl = text.parse().unwrap();
-            assert_eq!((url.transport(), url.authority(), url.repository_name()), (transport, authority, name), "{text}");
+            assert_eq!(
+                (url.transport(), url.authority(), url.repository_name()),
+                (transport, authority, name),
+                "{text}"
+            );
             assert_eq!(url.as_str(), text);
         }
     }

@@ -16,7 +16,12 @@ const MAX_BYTES: u64 = 256 << 20;
 /// Writes the directory `path` of a commit to `target`, which must not exist, by way of a sibling that is renamed.
 ///
 /// Symbolic links become files that hold their target (`core.symlinks=false`), submodules empty directories.
-pub(crate) async fn materialise(git: &Git<'_>, commit: &CommitId, path: &SubPath, target: &Path) -> Result<(), GitError> {
+pub(crate) async fn materialise(
+    git: &Git<'_>,
+    commit: &CommitId,
+    path: &SubPath,
+    target: &Path,
+) -> Result<(), GitError> {
     let tree = tree_of(git, commit, path).await?;
     check_size(git, commit, &tree).await?;
     let io = |action, path: &Path| {
@@ -24,7 +29,8 @@ pub(crate) async fn materialise(git: &Git<'_>, commit: &CommitId, path: &SubPath
         move |source| GitError::Io { action, path, source }
     };
     let parent = target.parent().unwrap_or(Path::new("/"));
-    let staging = tempfile::Builder::new().prefix(".new-").tempdir_in(parent).map_err(io("make a directory in", parent))?;
+    let staging =
+        tempfile::Builder::new().prefix(".new-").tempdir_in(parent).map_err(io("make a directory in", parent))?;
     let index = git.git_dir.join("ignite-index");
     let _ = fs::remove_file(&index);
     let variables = [("GIT_INDEX_FILE", index.as_os_str()), ("GIT_WORK_TREE", staging.path().as_os_str())];
@@ -77,7 +83,11 @@ fn totals(listing: &[u8]) -> (usize, u64) {
     let entries = listing.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());
     entries.fold((0, 0), |(files, bytes), entry| {
         let before_name = entry.split(|byte| *byte == b'\t').next().unwrap_or_default();
-        let size = OsStr::from_bytes(before_name).to_string_lossy().split_ascii_whitespace().nth(3).and_then(|s| s.parse().ok());
+        let size = OsStr::from_bytes(before_name)
+            .to_string_lossy()
+            .split_ascii_whitespace()
+            .nth(3)
+            .and_then(|s| s.parse().ok());
         (files + 1, bytes.saturating_add(size.unwrap_or(0)))
     })
 }
@@ -88,7 +98,8 @@ mod tests {
 
     #[test]
     fn a_listing_is_added_up() {
-        let listing = b"100644 blob aaaa      12\ta file\0120000 blob bbbb       3\tlink\0160000 commit cccc       -\tsub\0";
+        let listing =
+            b"100644 blob aaaa      12\ta file\0120000 blob bbbb       3\tlink\0160000 commit cccc       -\tsub\0";
         assert_eq!(totals(listing), (3, 15));
         assert_eq!(totals(b""), (0, 0));
         assert_eq!(totals(b"\xff\xff\t\0"), (1, 0));

@@ -149,7 +149,11 @@ async fn links_hooks_filters_and_submodules_of_a_remote_have_no_effect() {
     // What a user's configuration would define does not count either.
     let home = origin.scratch("home");
     fs::create_dir_all(&home).unwrap();
-    fs::write(home.join(".gitconfig"), format!("[filter \"evil\"]\n\tsmudge = {command}\n[core]\n\tfsmonitor = {command}\n")).unwrap();
+    fs::write(
+        home.join(".gitconfig"),
+        format!("[filter \"evil\"]\n\tsmudge = {command}\n[core]\n\tfsmonitor = {command}\n"),
+    )
+    .unwrap();
     source.environment.push(("HOME".into(), home.into()));
     let mut checkout = origin.checkout(source);
     let (tree, _) = updated(checkout.sync().await.unwrap());
@@ -178,7 +182,9 @@ async fn what_a_killed_process_left_is_healed() {
     drop(checkout);
     let directory = origin.scratch("checkout");
     let repository = directory.join("repository.git");
-    for left in ["shallow.lock", "refs/ignite/fetched.lock", "objects/pack/tmp_pack_x", "ignite-index", "packed-refs.lock"] {
+    for left in
+        ["shallow.lock", "refs/ignite/fetched.lock", "objects/pack/tmp_pack_x", "ignite-index", "packed-refs.lock"]
+    {
         fs::write(repository.join(left), "half").unwrap();
     }
     fs::create_dir(directory.join("trees/.new-half")).unwrap();
@@ -230,6 +236,7 @@ async fn history_stays_shallow() {
     let url = format!("file://{}", origin.path().display());
     let mut checkout = origin.checkout(harness::source(&url));
     checkout.sync().await.unwrap();
-    let count = harness::git(&origin.scratch("checkout/repository.git"), &["rev-list", "--count", "refs/ignite/fetched"]);
+    let count =
+        harness::git(&origin.scratch("checkout/repository.git"), &["rev-list", "--count", "refs/ignite/fetched"]);
     assert_eq!(count, "50");
 }

@@ -84,7 +84,9 @@ async fn openpgp_keys_are_taken_too() {
     let origin = Origin::with(&[("a", "0")]);
     // gpg's agent listens on a socket here, whose path must be short.
     let home = tempfile::Builder::new().prefix("gpg").tempdir_in("/tmp").unwrap();
-    let gpg = |arguments: &[&str]| run(Command::new("gpg").env("GNUPGHOME", home.path()).args(["--batch", "-q"]).args(arguments));
+    let gpg = |arguments: &[&str]| {
+        run(Command::new("gpg").env("GNUPGHOME", home.path()).args(["--batch", "-q"]).args(arguments))
+    };
     let generate = ["--passphrase", "", "--quick-generate-key"];
     gpg(&[&generate[..], &["User <user@example.org>", "ed25519", "sign", "never"]].concat());
     gpg(&[&generate[..], &["Stranger <stranger@example.org>", "ed25519", "sign", "never"]].concat());

@@ -117,7 +117,11 @@ fn serve(stream: impl Read + Write, root: &Path) -> std::io::Result<()> {
     let end = output.stdout.windows(4).position(|w| w == b"\r\n\r\n").unwrap_or(0);
     let (head, content) = (String::from_utf8_lossy(&output.stdout[..end]).into_owned(), &output.stdout[end + 4..]);
     let status = head.lines().find_map(|line| line.strip_prefix("Status: ")).unwrap_or("200 OK");
-    write!(stream.get_mut(), "HTTP/1.1 {status}\r\n{head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", content.len())?;
+    write!(
+        stream.get_mut(),
+        "HTTP/1.1 {status}\r\n{head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        content.len()
+    )?;
     stream.get_mut().write_all(content)?;
     stream.get_mut().flush()
 }
