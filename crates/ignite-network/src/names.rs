@@ -91,7 +91,8 @@ pub(crate) fn withdraw(dir: &Path, network: &str, vm_uid: &str) -> Result<(), Ne
             _ => {}
         }
     }
-    let _ = fs::remove_dir(&directory);
+    // Each while it is empty only.
+    let _ = fs::remove_dir(&directory).and_then(|()| fs::remove_dir(dir));
     Ok(())
 }
 
@@ -238,6 +239,8 @@ mod tests {
         assert_eq!(seen, []);
         withdraw(dir, "net", "a").unwrap();
         assert!(!dir.join("net").exists() && dir.join("other").exists());
+        withdraw(dir, "other", "c").unwrap();
+        assert!(!dir.exists());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::invocation::Invocation;
 use crate::leaks::{self, Listing};
 use crate::outcome::Outcome;
 use crate::terminal::Terminal;
+use crate::throwaway::Throwaway;
 use crate::vm::Vm;
 use crate::wait::{BOOT, QUICK};
 use std::ffi::OsStr;
@@ -23,6 +24,8 @@ pub struct Host {
     root: TempDir,
     names: AtomicU32,
     before: Listing,
+    /// What goes before `ignite`, where the host is a throw-away one.
+    entry: Vec<String>,
 }
 
 /// Files from this size on are linked, not copied, from the prepared host: disks, blobs and kernels, which are never
@@ -47,6 +50,13 @@ impl Host {
         host
     }
 
+    /// The same, with everything it does done on a throw-away host.
+    pub fn on(throwaway: &Throwaway) -> Host {
+        let mut host = Host::new();
+        host.entry = throwaway.entry();
+        host
+    }
+
     /// A host with nothing: no kernel, no image.
     pub fn empty() -> Host {
         // Socket paths have at most 107 bytes: a short directory, whatever TMPDIR says.
@@ -54,7 +64,7 @@ impl Host {
         for dir in ["data", "run", "home"] {
             fs::create_dir(root.path().join(dir)).expect("make a test directory");
         }
-        Host { root, names: AtomicU32::new(0), before: Listing::default() }
+        Host { root, names: AtomicU32::new(0), before: Listing::default(), entry: Vec::new() }
     }
 
     /// Where its objects are.
@@ -82,8 +92,12 @@ impl Host {
 
     /// A call of `ignite` on this host.
     pub fn ignite<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Invocation {
-        Invocation::new(program("ignite"))
-            .args(args)
+        let program = program("ignite");
+        let call = match self.entry.split_first() {
+            Some((enter, rest)) => Invocation::new(enter).args(rest).args([program]),
+            None => Invocation::new(program),
+        };
+        call.args(args)
             .env("IGNITE_DATA_DIR", self.data_dir())
             .env("IGNITE_RUN_DIR", self.run_dir())
             .env("HOME", self.root.path().join("home"))

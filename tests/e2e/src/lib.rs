@@ -19,6 +19,7 @@ pub mod proxy;
 pub mod registry;
 pub mod runner;
 pub mod terminal;
+pub mod throwaway;
 pub mod vm;
 pub mod wait;
 
@@ -27,4 +28,5 @@ pub use invocation::{Invocation, Running};
 pub use outcome::Outcome;
 pub use runner::{Report, Test};
 pub use terminal::Terminal;
+pub use throwaway::Throwaway;
 pub use vm::Vm;

@@ -17,6 +17,10 @@ macro_rules! tests {
 
 /// Long ones first, so that none is left alone at the end. `x` boots n VMs where a line says so; most need none.
 const TESTS: &[Test] = tests! {
+    network:
+        vms_and_a_container_of_one_bridge_reach_each_other_and_the_world
+        the_same_with_the_iptables_of_old
+        a_vm_is_in_two_networks_of_the_administrators_own;
     machine:
         a_machine_keeps_its_files_and_ends_cleanly
         a_guest_that_powers_off_or_reboots_ends_as_documented;

@@ -6,6 +6,7 @@ pub mod crash;
 pub mod exec;
 pub mod layers;
 pub mod machine;
+pub mod network;
 pub mod objects;
 pub mod registry;
 pub mod ssh;
