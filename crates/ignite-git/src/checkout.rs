@@ -14,9 +14,11 @@ use crate::program::Git;
 use crate::repository::{self, Repository};
 use crate::worktree::materialise;
 use crate::{GitError, Source};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, DirBuilder, File};
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
@@ -94,16 +96,16 @@ impl Checkout {
     pub fn open(directory: &Path, source: Source) -> Result<Checkout, GitError> {
         let io = |action, path: &Path| {
             let path = path.to_owned();
-            move |source| GitError::Io { action, path, source }
+            move |source: std::io::Error| GitError::Io { action, path, source }
         };
         let trees = directory.join("trees");
         DirBuilder::new().recursive(true).mode(0o700).create(&trees).map_err(io("make", &trees))?;
         let lock_path = directory.join("lock");
         let lock = File::options().create(true).append(true).open(&lock_path).map_err(io("open", &lock_path))?;
-        match lock.try_lock() {
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(GitError::Busy { directory: directory.to_owned() }),
-            Err(TryLockError::Error(source)) => return Err(GitError::Io { action: "lock", path: lock_path, source }),
+            Err(Errno::WOULDBLOCK) => return Err(GitError::Busy { directory: directory.to_owned() }),
+            Err(error) => return Err(io("lock", &lock_path)(error.into())),
         }
         let keys_dir = directory.join("keys");
         if let Some(keys) = &source.trusted_keys {

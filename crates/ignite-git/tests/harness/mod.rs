@@ -1,6 +1,7 @@
 //! Real repositories, and real servers for them on loopback.
 
 #![allow(dead_code, reason = "each test program uses its part")]
+#![allow(clippy::print_stdout, reason = "a skipped test says why")]
 
 pub mod https;
 pub mod sshd;
