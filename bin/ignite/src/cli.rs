@@ -34,7 +34,8 @@ Files:
     about = "Turns any OCI image into a microVM: as a task that runs a command, or as a machine that boots its own init",
     after_help = AFTER_HELP,
     max_term_width = 120,
-    disable_help_subcommand = false
+    // As in Weave Ignite: the last of a flag counts.
+    args_override_self = true
 )]
 pub struct Cli {
     /// Flags of every command.
@@ -212,3 +213,7 @@ pub fn caller_of(argv: &[OsString]) -> Caller {
 #[cfg(test)]
 #[path = "cli_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "weave_tests.rs"]
+mod weave_tests;

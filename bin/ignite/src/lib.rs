@@ -15,3 +15,4 @@ mod session;
 pub mod settings;
 pub mod signals;
 pub mod terminal;
+pub mod weave_order;

@@ -3,7 +3,7 @@
 use clap::Parser;
 use ignite::cli::{self, Cli};
 use ignite::report::{self, Caller};
-use ignite::{program, terminal};
+use ignite::{program, terminal, weave_order};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -14,9 +14,11 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(report::usage(&error, cli::caller_of(&argv))),
     };
-    let Some(command) = cli.command else {
+    let Some(command) = &cli.command else {
         return ExitCode::from(report::usage(&cli::help(), Caller::Other));
     };
     let caller = command.caller();
-    program::run(&cli.global, caller, async |context| command.run(context).await)
+    let alternative = weave_order::alternative(&cli, &argv);
+    let global = alternative.as_ref().unwrap_or(&cli).global.clone();
+    program::run(&global, caller, async |context| weave_order::run(cli, alternative, context).await)
 }

@@ -110,6 +110,12 @@ fn is_command_given(spec: &VmSpec) -> bool {
     spec.command.is_some() || spec.args.as_ref().is_some_and(|args| !args.is_empty())
 }
 
+/// Whether words that follow the image in a command line have a program that gets them: its ENTRYPOINT, unless that is an
+/// init.
+pub fn takes_arguments(image: &ImageConfig) -> bool {
+    !is_made_for_init(image)
+}
+
 fn is_made_for_init(image: &ImageConfig) -> bool {
     match entrypoint(&image.entrypoint).first() {
         Some(program) => INIT_PROGRAMS.contains(&program.as_str()),

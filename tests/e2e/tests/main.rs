@@ -63,6 +63,10 @@ const TESTS: &[Test] = tests! {
         a_tree_keeps_its_modes_and_links_both_ways
         a_tar_stream_goes_both_ways
         what_cannot_be_copied_is_explained_and_leaves_nothing;
+    weave:
+        every_line_with_a_vm_does_what_it_did
+        every_line_without_a_boot_does_what_it_did
+        every_command_and_flag_of_the_list_is_typed;
     layers:
         the_guests_tree_is_what_umoci_unpacks;
     registry:

@@ -19,7 +19,7 @@ pub struct Args {
     pub follow_link: bool,
     /// Flags without effect.
     #[command(flatten)]
-    pub leftovers: leftovers::Ssh,
+    pub leftovers: leftovers::Cp,
     /// VM:PATH, a path of this host, or - for a tar archive on standard input
     ///
     /// Of a directory, DIR/. means its contents. A host path with a colon is written with a slash before it: ./a:b.

@@ -36,18 +36,20 @@ pub struct Args {
     /// Flags without effect.
     #[command(flatten)]
     pub leftovers: leftovers::Ssh,
-    /// Name or id, and the command; everything after the VM belongs to it
-    #[arg(value_name = "VM", required = true, trailing_var_arg = true)]
-    pub vm_and_command: Vec<String>,
+    /// Name or id
+    pub vm: String,
+    /// Command, with all that follows
+    #[arg(required = true, trailing_var_arg = true)]
+    pub command: Vec<String>,
 }
 
 /// Answers the command's exit code.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     check_tty(args.interactive, args.tty)?;
     args.leftovers.tell(context);
-    let (query, process) = args.split()?;
+    let process = args.process()?;
     let engine = context.engine()?;
-    let uid = engine.find_vm(query)?;
+    let uid = engine.find_vm(&args.vm)?;
     let session = interruptible(engine.exec(&uid, process)).await?;
     let relay = Relay { stdin: args.interactive, tty: args.tty, detach_keys: None, signals: SignalPath::Session };
     match relay.run(session).await? {
@@ -58,13 +60,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
 }
 
 impl Args {
-    fn split(&self) -> anyhow::Result<(&str, Process)> {
-        let (query, command) = self.vm_and_command.split_first().unwrap_or((const { &String::new() }, &[]));
-        // Weave Ignite wanted `--` before a command with flags.
-        let command = command.strip_prefix(&["--".to_owned()]).unwrap_or(command);
-        if command.is_empty() {
-            return Err(UsageError("a command is expected after the VM".into()).into());
-        }
+    fn process(&self) -> anyhow::Result<Process> {
         let host = |name: &str| std::env::var(name).ok();
         let mut env = std::collections::BTreeMap::new();
         for path in &self.env_file {
@@ -75,7 +71,7 @@ impl Args {
             env.extend(variable.map(|variable| (variable.name, variable.value)));
         }
         let process = Process {
-            args: command.to_vec(),
+            args: self.command.clone(),
             env,
             user: self.user.clone().unwrap_or_default(),
             working_dir: self.workdir.clone().unwrap_or_default(),
@@ -84,6 +80,6 @@ impl Args {
             size: self.tty.then(terminal::size).flatten(),
             stop_signal: None,
         };
-        Ok((query, process))
+        Ok(process)
     }
 }

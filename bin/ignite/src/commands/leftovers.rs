@@ -3,6 +3,17 @@
 use crate::context::Context;
 use std::path::PathBuf;
 
+/// Of `run`.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Run {
+    /// Of `run` and `start`.
+    #[command(flatten)]
+    pub preflight: Preflight,
+    /// There is no container to keep; logs stay anyway
+    #[arg(long, hide = true)]
+    pub debug: bool,
+}
+
 /// Of `run` and `start`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Preflight {
@@ -28,7 +39,18 @@ pub struct Start {
     pub network_plugin: Option<String>,
 }
 
-/// Of `exec` and `cp`, which went over ssh.
+/// Of `cp`, which went over ssh.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Cp {
+    /// The agent asks for no key
+    #[arg(short, long, value_name = "FILE", hide = true)]
+    pub identity: Option<PathBuf>,
+    /// Nothing is dialled
+    #[arg(long, value_name = "SECONDS", hide = true)]
+    pub timeout: Option<u32>,
+}
+
+/// Of `exec`, which went over ssh; `-i` is Docker's there.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Ssh {
     /// The agent asks for no key
@@ -50,14 +72,28 @@ impl Preflight {
     }
 }
 
-impl Start {
+impl Run {
     /// Says which were given for nothing.
     pub fn tell(&self, context: &Context) {
         self.preflight.tell(context);
         tell(context, self.debug, "--debug has no effect: there is no container to keep; see ignite logs --console");
+    }
+}
+
+impl Start {
+    /// Says which were given for nothing.
+    pub fn tell(&self, context: &Context) {
+        Run { preflight: self.preflight.clone(), debug: self.debug }.tell(context);
         tell(context, self.runtime.is_some(), "--runtime has no effect: a VM's image is at hand when it starts");
         let message = "--network-plugin has no effect: a VM keeps the network it was created with";
         tell(context, self.network_plugin.is_some(), message);
+    }
+}
+
+impl Cp {
+    /// Says which were given for nothing.
+    pub fn tell(&self, context: &Context) {
+        Ssh { identity: self.identity.clone(), timeout: self.timeout }.tell(context);
     }
 }
 

@@ -31,7 +31,7 @@ mod network_flags;
 mod object_list;
 pub mod pull_source;
 mod selection;
-mod vm_flags;
+pub mod vm_flags;
 
 use std::io::Write;
 

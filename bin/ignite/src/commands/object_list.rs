@@ -1,5 +1,6 @@
 //! What the lists of images and of kernels have in common: filters, templates, formats, and ids with `-q`.
 
+use crate::commands::ps::{Output, name_line};
 use crate::commands::selection::{Filter, Selection, print_each};
 use crate::commands::{print, print_line};
 use crate::context::Context;
@@ -13,22 +14,23 @@ use serde::Serialize;
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 pub struct Args {
-    /// Print the objects
-    #[arg(short, long, value_enum, value_name = "FORMAT")]
-    pub output: Option<Format>,
+    /// How they are shown
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Output,
     /// Which of them, and what is printed of each.
     #[command(flatten)]
     pub selection: Selection,
 }
 
-/// Prints the objects that the filter keeps: what the template says of each, their ids, the objects, or the table.
+/// Prints the objects that the filter keeps: what the template says of each, their ids, the objects, or
+/// the table, whose last argument asks for more columns.
 pub fn show<T: ApiObject + Serialize>(
     args: &Args,
     context: &Context,
     kind: &'static str,
     objects: Vec<T>,
     value: impl Fn(&T, Timestamp) -> Value,
-    table: impl Fn(&[T], Timestamp) -> String,
+    table: impl Fn(&[T], Timestamp, bool) -> String,
 ) -> anyhow::Result<u8> {
     let filter = Filter::parse(kind, &args.selection.filter)?;
     let template = args.selection.form.parse()?;
@@ -45,8 +47,11 @@ pub fn show<T: ApiObject + Serialize>(
         return Ok(0);
     }
     print(&match args.output {
-        Some(format) => document::render(&objects, format)?,
-        None => table(&objects, now),
+        Output::Table => table(&objects, now, false),
+        Output::Wide => table(&objects, now, true),
+        Output::Json => document::render(&objects, Format::Json)?,
+        Output::Yaml => document::render(&objects, Format::Yaml)?,
+        Output::Name => objects.iter().map(|object| name_line(object.metadata())).collect(),
     })?;
     Ok(0)
 }

@@ -7,7 +7,7 @@ use crate::render::document::{self, Format};
 use crate::render::{template_value, vm_table};
 use crate::report;
 use crate::signals::interruptible;
-use ignite_api::Vm;
+use ignite_api::{ObjectMeta, Vm};
 use jiff::Timestamp;
 
 /// Flags of `ps`.
@@ -37,6 +37,8 @@ pub enum Output {
     Json,
     /// A YAML list of the objects
     Yaml,
+    /// Names, one a line
+    Name,
 }
 
 /// Prints the table, the objects, or the ids.
@@ -61,8 +63,17 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
         Output::Wide => vm_table::render_wide(&vms, now),
         Output::Json => document::render(&vms, Format::Json)?,
         Output::Yaml => document::render(&vms, Format::Yaml)?,
+        Output::Name => vms.iter().map(|vm| name_line(&vm.metadata)).collect(),
     })?;
     Ok(0)
+}
+
+/// The name of an object, else its id, as a line.
+pub fn name_line(metadata: &ObjectMeta) -> String {
+    match (&metadata.uid, metadata.name.as_str()) {
+        (Some(uid), "") => format!("{uid}\n"),
+        (_, name) => format!("{name}\n"),
+    }
 }
 
 fn print_ids(vms: &[Vm]) -> anyhow::Result<u8> {

@@ -32,7 +32,7 @@ pub struct Args {
     pub sig_proxy: bool,
     /// Flags without effect.
     #[command(flatten)]
-    pub preflight: leftovers::Preflight,
+    pub leftovers: leftovers::Run,
     /// The VM.
     #[command(flatten)]
     pub vm: VmFlags,
@@ -43,7 +43,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     if !args.detach {
         check_tty(args.vm.interactive, args.vm.tty)?;
     }
-    args.preflight.tell(context);
+    args.leftovers.tell(context);
     let mut wishes = wishes(&args.vm, context)?;
     match wishes.pop() {
         Some(wish) if wishes.is_empty() => run_one(&args, wish, context).await,

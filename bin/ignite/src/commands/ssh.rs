@@ -30,16 +30,17 @@ pub struct Args {
     /// Option of ssh_config(5), as `ssh -o` takes it (may be repeated)
     #[arg(short, long = "option", value_name = "KEY=VALUE")]
     pub option: Vec<String>,
-    /// Name or id, and a command instead of a shell; everything after the VM belongs to it
-    #[arg(value_name = "VM", required = true, trailing_var_arg = true)]
-    pub vm_and_command: Vec<String>,
+    /// Name or id
+    pub vm: String,
+    /// Command instead of a shell, with all that follows
+    #[arg(trailing_var_arg = true)]
+    pub command: Vec<String>,
 }
 
 /// Becomes the ssh program, whose exit code is that of the command in the VM.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
-    let (query, command) = args.vm_and_command.split_first().unwrap_or((const { &String::new() }, &[]));
     let engine = context.engine()?;
-    let uid = engine.find_vm(query)?;
+    let uid = engine.find_vm(&args.vm)?;
     let access = interruptible(engine.ssh_access(&uid, Duration::from_secs(args.timeout.into()))).await?;
     let own_program = std::env::current_exe()?;
     let proxy = proxy_command(&[
@@ -51,7 +52,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
         OsStr::new("proxy"),
         OsStr::new(&access.host),
     ]);
-    let arguments = arguments(&args, &access, proxy, command)?;
+    let arguments = arguments(&args, &access, proxy)?;
     // ssh hands its ProxyCommand to $SHELL.
     let error = Command::new("ssh").args(arguments).env("SHELL", "/bin/sh").exec();
     let hint = "install it (Debian: apt install openssh-client), or use: ignite exec -it VM sh".to_owned();
@@ -59,7 +60,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
 }
 
 /// What ssh is told; nothing of the user's own configuration, which is made for other hosts.
-fn arguments(args: &Args, access: &SshAccess, proxy: OsString, command: &[String]) -> anyhow::Result<Vec<OsString>> {
+fn arguments(args: &Args, access: &SshAccess, proxy: OsString) -> anyhow::Result<Vec<OsString>> {
     let mut known_hosts = OsString::from("UserKnownHostsFile=");
     known_hosts.push(quoted(&access.known_hosts)?);
     let mut arguments: Vec<OsString> = vec!["-F".into(), "none".into()];
@@ -91,7 +92,7 @@ fn arguments(args: &Args, access: &SshAccess, proxy: OsString, command: &[String
         None => {}
     }
     arguments.extend(["-l".into(), args.login.clone().into(), "--".into(), access.host.clone().into()]);
-    arguments.extend(command.iter().map(OsString::from));
+    arguments.extend(args.command.iter().map(OsString::from));
     Ok(arguments)
 }
 
@@ -145,7 +146,7 @@ mod tests {
             identity: Some("/data dir/100%/id".into()),
         };
         let proxy = proxy_command(&[OsStr::new("/it's/ig%nite"), OsStr::new("proxy"), OsStr::new("vm")]);
-        let arguments = arguments(&args, &access, proxy, &args.vm_and_command[1..]).expect(line);
+        let arguments = arguments(&args, &access, proxy).expect(line);
         let words: Vec<_> = arguments.iter().map(|word| word.to_string_lossy()).collect();
         words.join("\n").replace("-o\n", "-o ")
     }
@@ -178,6 +179,7 @@ mod tests {
         let ends = |line: &str| told(line).replace('\n', " ");
         assert!(ends("ignite ssh -t vm uname -a").ends_with(" -t -l root -- 0123456789abcdef uname -a"));
         assert!(ends("ignite ssh --tty=false -l me vm").ends_with(" -T -l me -- 0123456789abcdef"));
+        assert!(ends("ignite ssh vm -t uname -t").ends_with(" -t -l root -- 0123456789abcdef uname -t"));
         assert!(ends("ignite ssh -i /k vm").contains("IdentityFile=\"/k\""));
         assert!(ends("ignite ssh --timeout 5 vm").contains("ConnectTimeout=5"));
         assert!(ends("ignite ssh -o ForwardAgent=yes vm").starts_with("-F none -o ForwardAgent=yes -o ProxyCommand"));

@@ -11,3 +11,4 @@ pub mod objects;
 pub mod registry;
 pub mod ssh;
 pub mod tasks;
+pub mod weave;

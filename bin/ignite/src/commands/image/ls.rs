@@ -14,14 +14,29 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     object_list::show(&args, context, "image", images, template_value::image, render)
 }
 
-fn render(images: &[Image], now: Timestamp) -> String {
-    let row = |image: &Image| {
-        [
-            image.metadata.uid.as_ref().map(ToString::to_string).unwrap_or_default(),
-            image.metadata.name.clone(),
-            vm_table::age(image.metadata.created, now),
-            image.status.oci_source.as_ref().map(|source| source.size.human()).unwrap_or_default(),
-        ]
-    };
-    table::render(["IMAGE ID", "NAME", "CREATED", "SIZE"], images.iter().map(row).collect())
+fn render(images: &[Image], now: Timestamp, is_wide: bool) -> String {
+    if is_wide {
+        return render_wide(images, now);
+    }
+
+    table::render(["IMAGE ID", "NAME", "CREATED", "SIZE"], images.iter().map(|image| row(image, now)).collect())
+}
+
+/// The same, and what the image is made of.
+fn render_wide(images: &[Image], now: Timestamp) -> String {
+    let rows = images.iter().map(|image| {
+        let [uid, name, created, size] = row(image, now);
+        let init = if image.status.has_init { "machine" } else { "task" }.to_owned();
+        [uid, name, created, size, init, image.status.base_size.human(), image.status.manifest_digest.clone()]
+    });
+    table::render(["IMAGE ID", "NAME", "CREATED", "SIZE", "ROLE", "DISK", "DIGEST"], rows.collect())
+}
+
+fn row(image: &Image, now: Timestamp) -> [String; 4] {
+    [
+        image.metadata.uid.as_ref().map(ToString::to_string).unwrap_or_default(),
+        image.metadata.name.clone(),
+        vm_table::age(image.metadata.created, now),
+        image.status.oci_source.as_ref().map(|source| source.size.human()).unwrap_or_default(),
+    ]
 }

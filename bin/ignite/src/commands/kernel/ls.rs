@@ -14,16 +14,31 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     object_list::show(&args, context, "kernel", kernels, template_value::kernel, render)
 }
 
-fn render(kernels: &[Kernel], now: Timestamp) -> String {
-    let row = |kernel: &Kernel| {
-        [
-            kernel.metadata.uid.as_ref().map(ToString::to_string).unwrap_or_default(),
-            kernel.metadata.name.clone(),
-            vm_table::age(kernel.metadata.created, now),
-            kernel.status.oci_source.as_ref().map(|source| source.size.human()).unwrap_or_default(),
-            kernel.status.version.clone(),
-            if kernel.status.default { "yes" } else { "" }.to_owned(),
-        ]
-    };
-    table::render(["KERNEL ID", "NAME", "CREATED", "SIZE", "VERSION", "DEFAULT"], kernels.iter().map(row).collect())
+fn render(kernels: &[Kernel], now: Timestamp, is_wide: bool) -> String {
+    if is_wide {
+        return render_wide(kernels, now);
+    }
+    let rows = kernels.iter().map(|kernel| row(kernel, now)).collect();
+    table::render(["KERNEL ID", "NAME", "CREATED", "SIZE", "VERSION", "DEFAULT"], rows)
+}
+
+/// The same, and where the kernel comes from.
+fn render_wide(kernels: &[Kernel], now: Timestamp) -> String {
+    let rows = kernels.iter().map(|kernel| {
+        let [uid, name, created, size, version, default] = row(kernel, now);
+        [uid, name, created, size, version, default, kernel.status.modules_size.human(), kernel.spec.oci.clone()]
+    });
+    let columns = ["KERNEL ID", "NAME", "CREATED", "SIZE", "VERSION", "DEFAULT", "MODULES", "SOURCE"];
+    table::render(columns, rows.collect())
+}
+
+fn row(kernel: &Kernel, now: Timestamp) -> [String; 6] {
+    [
+        kernel.metadata.uid.as_ref().map(ToString::to_string).unwrap_or_default(),
+        kernel.metadata.name.clone(),
+        vm_table::age(kernel.metadata.created, now),
+        kernel.status.oci_source.as_ref().map(|source| source.size.human()).unwrap_or_default(),
+        kernel.status.version.clone(),
+        if kernel.status.default { "yes" } else { "" }.to_owned(),
+    ]
 }
