@@ -44,8 +44,16 @@ const WITHOUT_A_BOOT: &[Line] = &[
     does("ignite images", "IMAGE ID *@image@*"),
     does("ignite image ls", "IMAGE ID *@image@*"),
     does("ignite images list -q", UID),
-    refuses("ignite image import --runtime docker no-such-image:v0", 1, "docker-daemon:docker.io/library/no-such-image:v0"),
-    refuses("ignite image import --runtime containerd no-such-image:v0", 1, "containerd:docker.io/library/no-such-image:v0"),
+    refuses(
+        "ignite image import --runtime docker no-such-image:v0",
+        1,
+        "docker-daemon:docker.io/library/no-such-image:v0",
+    ),
+    refuses(
+        "ignite image import --runtime containerd no-such-image:v0",
+        1,
+        "containerd:docker.io/library/no-such-image:v0",
+    ),
     does("ignite kernel", "KERNEL ID *NAME *CREATED *SIZE *VERSION*"),
     does("ignite kernels ls", "KERNEL ID *VERSION*"),
     does("ignite kernel list -q", UID),
@@ -201,7 +209,11 @@ impl Script<'_> {
         let outcome = self.types(line);
         outcome.exits(line.exits);
         let expected = self.fill(line.prints);
-        assert!(line.exits != 0 || matches(&expected, &outcome.text()), "{} should print {expected:?}\n{outcome}", line.typed);
+        assert!(
+            line.exits != 0 || matches(&expected, &outcome.text()),
+            "{} should print {expected:?}\n{outcome}",
+            line.typed
+        );
         if !line.says.is_empty() {
             outcome.complains(&self.fill(line.says));
         }
@@ -232,7 +244,8 @@ fn script(host: &Host) -> Script<'_> {
     let kernel = host.does(["kernel", "ls", "-o", "name"]).succeeds().line();
     let pair = host.path("key");
     std::fs::write(host.path("key.pub"), "ssh-ed25519 AAAA me\n").expect("a key");
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+    let port =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
     let named = format!("{head}metadata: {{name: named}}\nspec: {{image: {{oci: \"{}\"}}}}\n", busybox());
     let config = "apiVersion: ignite.weave.works/v1alpha4\nkind: Configuration\nspec: {idPrefix: conf, vmDefaults: {memory: 200MB}}\n";
     let manifest = format!("{head}metadata: {{name: of-the-manifest}}\nspec: {{cpus: 4, memory: 2GB}}\n");
