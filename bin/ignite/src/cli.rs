@@ -1,8 +1,8 @@
 //! The table of commands, one row each, and the flags that all of them share.
 
 use crate::commands::{
-    attach, completion, cp, create, doctor, exec, image, inspect, kernel, kill, logs, manual, proxy, ps, restart, rm,
-    run, ssh, start, stop, version, vm, wait,
+    attach, completion, cp, create, doctor, exec, image, inspect, kernel, kill, logs, manual, network, proxy, ps,
+    restart, rm, run, ssh, start, stop, version, vm, wait,
 };
 use crate::context::Context;
 use crate::report::Caller;
@@ -124,6 +124,9 @@ pub enum Command {
     /// Remove kernels; the same as `kernel rm`
     #[command(hide = true)]
     Rmk(kernel::rm::Args),
+    /// Show networks and what is left in them
+    #[command(visible_alias = "networks")]
+    Network(network::Args),
     /// Manage VMs; every command of it is also a command of its own
     #[command(visible_alias = "vms")]
     Vm(vm::Args),
@@ -162,6 +165,7 @@ impl Command {
             Command::Rmi(args) => image::rm::run(args, context).await,
             Command::Kernel(args) => kernel::run(args, context).await,
             Command::Rmk(args) => kernel::rm::run(args, context).await,
+            Command::Network(args) => network::run(args, context).await,
             Command::Vm(args) => Box::pin(vm::run(args, context)).await,
             Command::Doctor(args) => doctor::run(args, context).await,
             Command::Version(args) => version::run(args),

@@ -134,6 +134,9 @@ pub enum EngineError {
         #[source]
         source: Box<ignite_network::NetworkError>,
     },
+    /// A network cannot be shown.
+    #[error(transparent)]
+    Networks(ignite_network::NetworkError),
     /// The supervisor cannot be reached.
     #[error("could not talk to the supervisor of {name}")]
     Control {
@@ -257,7 +260,9 @@ impl EngineError {
                 OciError::SourceNotBuilt { .. } => ErrorKind::Unsupported,
                 _ => ErrorKind::Failed,
             },
-            EngineError::NoKernel => ErrorKind::NotFound,
+            EngineError::Networks(ignite_network::NetworkError::NoSuchNetwork { .. }) | EngineError::NoKernel => {
+                ErrorKind::NotFound
+            }
             EngineError::KernelLacks { .. } | EngineError::Vmm(_) | EngineError::NotBuilt(_) => ErrorKind::Unsupported,
             EngineError::NothingToRun { .. } => ErrorKind::Invalid,
             EngineError::InUse { .. }
@@ -266,6 +271,7 @@ impl EngineError {
             | EngineError::Refused { .. } => ErrorKind::Conflict,
             EngineError::Network { .. }
             | EngineError::Detach { .. }
+            | EngineError::Networks(_)
             | EngineError::NotListening { .. }
             | EngineError::Package { .. } => ErrorKind::Unavailable,
             EngineError::NoHostKey { .. } => ErrorKind::NotFound,
@@ -329,6 +335,7 @@ impl EngineError {
                 ignite_vmm::VmmError::ProgramMissing { hint, .. } | ignite_vmm::VmmError::Unsupported { hint, .. },
             ) => Some(hint.clone()),
             EngineError::Network { source, .. } => source.hint(),
+            EngineError::Networks(source) => source.hint(),
             EngineError::Detach { name, .. } => Some(format!("try again, or leave it behind: ignite rm -f {name}")),
             EngineError::Control { .. } => Some("see what it is doing: ignite ps -a".into()),
             EngineError::Spawn { .. } => Some("ignite-spawn must lie beside ignite; install both: make install".into()),

@@ -13,7 +13,7 @@ use crate::cni::io_error;
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType};
 use rtnetlink::packet_route::tc::{TcFilterU32Option, TcU32Key, TcU32Selector, TcU32SelectorFlags};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
@@ -66,10 +66,7 @@ pub(crate) fn take_over(ifname: &str) -> Result<(Interface, OwnedFd), NetworkErr
         let connection = tokio::spawn(connection);
         let interface = connect(&handle, ifname, &tap_name).await;
         connection.abort();
-        interface.map_err(|error| match error {
-            rtnetlink::Error::NetlinkError(message) => message.to_io(),
-            other => io::Error::other(other),
-        })
+        interface.map_err(to_io)
     });
     Ok((interface.map_err(failed)?, tap))
 }
@@ -114,6 +111,45 @@ async fn connect(handle: &Handle, ifname: &str, tap_name: &str) -> Result<Interf
     }
     interface.routes.sort_by_key(|(_, gateway)| gateway.is_some());
     Ok(interface)
+}
+
+/// Removes a bridge of this process's namespace that has no port; whether there was one.
+pub(crate) async fn remove_idle_bridge(name: &str) -> Result<bool, NetworkError> {
+    let remove = async {
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        let connection = tokio::spawn(connection);
+        let removed = remove_if_idle(&handle, name).await;
+        connection.abort();
+        removed.map_err(to_io)
+    };
+    remove.await.map_err(|source| NetworkError::Io { what: format!("remove the bridge {name}"), source })
+}
+
+async fn remove_if_idle(handle: &Handle, name: &str) -> Result<bool, rtnetlink::Error> {
+    let links: Vec<LinkMessage> = handle.link().get().execute().try_collect().await?;
+    let named = |link: &&LinkMessage| {
+        link.attributes.iter().any(|attribute| matches!(attribute, LinkAttribute::IfName(its) if its == name))
+    };
+    let Some(bridge) = links.iter().find(named) else { return Ok(false) };
+    let index = bridge.header.index;
+    let is_bridge = bridge.attributes.iter().any(|attribute| {
+        matches!(attribute, LinkAttribute::LinkInfo(infos) if infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Bridge))))
+    });
+    let is_port = |link: &LinkMessage| {
+        link.attributes.iter().any(|attribute| matches!(attribute, LinkAttribute::Controller(its) if *its == index))
+    };
+    if !is_bridge || links.iter().any(is_port) {
+        return Ok(false);
+    }
+    handle.link().del(index).execute().await?;
+    Ok(true)
+}
+
+fn to_io(error: rtnetlink::Error) -> io::Error {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => message.to_io(),
+        other => io::Error::other(other),
+    }
 }
 
 /// Frames of a guest that never reach the network. portmap opens the host's loopback to the host's end of the interface

@@ -96,6 +96,22 @@ pub(crate) fn withdraw(dir: &Path, network: &str, vm_uid: &str) -> Result<(), Ne
     Ok(())
 }
 
+/// Takes back VMs that are none of these uids: their makers were killed, and they are gone.
+pub fn forget_unknown(dir: &Path, known: &[String]) {
+    for network in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let Ok(network) = network.file_name().into_string() else { continue };
+        for entry in fs::read_dir(dir.join(&network)).into_iter().flatten().flatten() {
+            let Ok(file) = entry.file_name().into_string() else { continue };
+            let uid = file.strip_suffix(".json").or(file.strip_prefix('.')).unwrap_or(&file);
+            if !known.iter().any(|known| known == uid)
+                && let Err(error) = withdraw(dir, &network, uid)
+            {
+                tracing::warn!("{error}");
+            }
+        }
+    }
+}
+
 /// Follows who else is in a VM's networks.
 #[derive(Debug)]
 pub struct PeerWatch {
@@ -254,6 +270,20 @@ mod tests {
         fs::create_dir(dir.join("f.json")).unwrap();
         assert_eq!(read_peers(std::slice::from_ref(&dir), "z").len(), 1);
         assert_eq!(read_peers(&[root.path().join("nosuch")], "z"), []);
+    }
+
+    #[test]
+    fn vms_that_are_gone_are_forgotten() {
+        let root = tempfile::tempdir().unwrap();
+        for uid in ["a", "b"] {
+            publish_one(root.path(), "net", uid, uid, "10.1.0.2");
+        }
+        fs::write(root.path().join("net/.c"), "").unwrap();
+        forget_unknown(root.path(), &["a".to_owned()]);
+        let left: Vec<_> =
+            fs::read_dir(root.path().join("net")).unwrap().flatten().map(|file| file.file_name()).collect();
+        assert_eq!(left, ["a.json"]);
+        forget_unknown(&root.path().join("nosuch"), &[]);
     }
 
     #[test]

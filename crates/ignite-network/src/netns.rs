@@ -24,6 +24,14 @@ pub(crate) fn path_of(vm_uid: &str) -> PathBuf {
     Path::new(DIRECTORY).join(format!("ignite-{vm_uid}"))
 }
 
+/// Container ids of the VMs that have a namespace here.
+pub(crate) fn named_after_vms() -> Vec<String> {
+    let entries = fs::read_dir(DIRECTORY).into_iter().flatten().flatten();
+    let names =
+        entries.filter(|entry| is_there(&entry.path())).filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| name.starts_with("ignite-")).collect()
+}
+
 /// Whether the path is a namespace: neither missing nor a file that one was mounted on before the host was rebooted.
 pub(crate) fn is_there(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|found| found.f_type as u64 == NSFS_MAGIC)

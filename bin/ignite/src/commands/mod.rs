@@ -12,6 +12,7 @@ pub mod kernel;
 pub mod kill;
 pub mod logs;
 pub mod manual;
+pub mod network;
 pub mod proxy;
 pub mod ps;
 pub mod restart;

@@ -31,6 +31,11 @@ pub(crate) const DEFAULT_NETWORK: &str = r#"{
 }
 "#;
 
+/// Every configuration, in the order they count.
+pub(crate) fn all(directories: &[PathBuf]) -> Result<Vec<(PathBuf, Result<NetworkList, NetworkError>)>, NetworkError> {
+    Ok(files(directories)?.into_iter().map(|path| (path.clone(), load(&path))).collect())
+}
+
 /// The network of this name, or the first one where none is named. `Ok(None)`: none is named, and none is there.
 pub(crate) fn find(directories: &[PathBuf], name: Option<&str>) -> Result<Option<NetworkList>, NetworkError> {
     let mut broken = None;

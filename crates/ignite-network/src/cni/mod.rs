@@ -10,8 +10,10 @@ pub(crate) mod conf_dir;
 pub(crate) mod exec;
 pub(crate) mod forwarding;
 pub(crate) mod input;
+pub mod inventory;
 pub(crate) mod iptables;
 pub(crate) mod masquerade;
+pub(crate) mod prune;
 pub(crate) mod record;
 pub(crate) mod result;
 

@@ -75,6 +75,19 @@ fn one_bridge(iptables: Iptables) -> Report {
     let refused = other.run(["-d", "--network", "cni", "-p", "8080:80", busybox(), "true"]);
     refused.fails().complains("0.0.0.0:8080/tcp is published by VM").complains(web.name());
 
+    // What is there is shown, and what somebody breaks is found.
+    host.does(["network", "ls"]).succeeds().says("cni:ignite-cni-bridge").says("bridge,portmap,firewall");
+    let shown = host.does(["network", "inspect", "ignite-cni-bridge", "--check"]);
+    let shown = shown.succeeds().json();
+    assert_eq!((shown["vms"].as_array().map(Vec::len), &shown["problems"]), (Some(2), &json!([])), "{shown}");
+    let netns = format!("ignite-{}", web.uid());
+    throwaway.call(["ip", "-n", &netns, "addr", "flush", "dev", "eth0"]).finish().succeeds();
+    let broken = host.does(["network", "inspect", "cni:ignite-cni-bridge", "--check"]);
+    let broken = broken.exits(1).json();
+    let problem = broken["problems"][0].as_str().expect("a problem");
+    assert!(problem.starts_with(web.name()) && problem.contains("bridge CHECK failed"), "{problem}");
+    host.does(["network", "inspect", "nosuch"]).fails().complains("cni:ignite-cni-bridge");
+
     // Who goes is forgotten; who comes back has the same address and name.
     db.does("stop").succeeds();
     until("the name to be gone", QUICK, || (!knows(&web, db.name())).then_some(()));
@@ -87,6 +100,9 @@ fn one_bridge(iptables: Iptables) -> Report {
         host.ignite(["rm", "-f", vm.name()]).finish();
     }
     throwaway.assert_nothing_left();
+    host.does(["network", "prune"]).succeeds().prints("ignite0\n");
+    host.does(["network", "prune"]).succeeds().prints("");
+    throwaway.call(["ip", "link", "show", "ignite0"]).finish().fails();
     host.assert_nothing_left();
     Ok(())
 }
