@@ -19,7 +19,7 @@ pub struct Dependency {
 
 /// What makes a VM ready, under the names of Kubernetes' probes; both may be given. Without either, a VM is ready when its
 /// agent answers.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Readiness {
     /// A port on its loopback accepts connections.
@@ -38,7 +38,7 @@ impl Readiness {
 }
 
 /// A TCP port of the guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TcpSocketAction {
     /// On the guest's loopback.
@@ -46,7 +46,7 @@ pub struct TcpSocketAction {
 }
 
 /// A command in the guest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExecAction {
     /// Program and arguments; no shell is involved.

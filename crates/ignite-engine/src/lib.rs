@@ -6,6 +6,7 @@
 //!  create   defaults, validate, name free? -> image -> kernel -> writable disk -> Created
 //!  start    observe -> lifecycle -> requirements -> launch file -> ignite-spawn, detached -> Running
 //!  stop     kill wait restart: requests to the supervisor
+//!  reconfigure  another spec and other labels, from the next start on
 //!  remove   only what does not run, unless forced
 //!  session  exec, attach: a VM's streams
 //!  copy     files into a VM and out of it, as tar streams of the agent
@@ -28,6 +29,7 @@ mod logs;
 mod networks;
 mod observe;
 mod progress;
+mod reconfigure;
 mod remove;
 mod session;
 mod ssh;
