@@ -28,7 +28,9 @@ impl Engine {
             && old.root_disk == new.root_disk;
         if !is_built {
             let name = title(&vm);
-            return Err(EngineError::Invalid(format!("the disks of {name} were made otherwise: it has to be made anew")));
+            return Err(EngineError::Invalid(format!(
+                "the disks of {name} were made otherwise: it has to be made anew"
+            )));
         }
         let image = self.image_of(uid)?;
         let role = decide_role(&wanted.spec, &image.status.config, image.status.has_init)

@@ -111,7 +111,9 @@ fn effect_of(path: &str) -> Effect {
         ["spec.image", "spec.kernel.oci", "spec.diskSize", "spec.rootDisk", "spec.vmm", "spec.ssh"];
     // Nothing that runs knows of these, or they are looked up when they are needed.
     const UPDATE: [&str; 2] = ["spec.dependsOn", "spec.sandbox"];
-    let is_in = |list: &[&str]| list.iter().any(|of| path == *of || path.strip_prefix(of).is_some_and(|rest| rest.starts_with('.')));
+    let is_in = |list: &[&str]| {
+        list.iter().any(|of| path == *of || path.strip_prefix(of).is_some_and(|rest| rest.starts_with('.')))
+    };
     if is_in(&RECREATE) {
         Effect::Recreate
     } else if is_in(&UPDATE) {
@@ -192,8 +194,7 @@ mod tests {
         let mut wanted = vm("{}");
         wanted.metadata.labels.insert("shared".to_owned(), "new".to_owned());
         let found: Vec<_> = changes(&found, &wanted).iter().map(ToString::to_string).collect();
-        let expected =
-            ["metadata.labels.shared: old -> new", "metadata.labels.ignite.weave.works/stack: s -> unset"];
+        let expected = ["metadata.labels.shared: old -> new", "metadata.labels.ignite.weave.works/stack: s -> unset"];
         assert_eq!(found, expected);
     }
 }

@@ -83,9 +83,9 @@ impl Controller {
         let old: HashMap<&str, &WantedVm> = self.wanted.vms.iter().map(|old| (old.name(), old)).collect();
         let new: HashSet<&str> = wanted.vms.iter().map(WantedVm::name).collect();
         for new in &wanted.vms {
-            let is_new = old.get(new.name()).is_none_or(|old| {
-                old.vm != new.vm || old.is_running_wanted != new.is_running_wanted
-            });
+            let is_new = old
+                .get(new.name())
+                .is_none_or(|old| old.vm != new.vm || old.is_running_wanted != new.is_running_wanted);
             if is_new {
                 self.back_off.reset(new.name());
             }
@@ -198,8 +198,11 @@ impl Controller {
             let uid = vm.metadata.uid.clone()?;
             Some(async move { fleet.is_ready(&uid, &readiness).await.then_some((name, readiness)) })
         });
-        let ready: Ready =
-            stream::iter(looks).buffer_unordered(self.limits.concurrency.max(1)).filter_map(async |r| r).collect().await;
+        let ready: Ready = stream::iter(looks)
+            .buffer_unordered(self.limits.concurrency.max(1))
+            .filter_map(async |r| r)
+            .collect()
+            .await;
         plan(&self.wanted, found, &self.options, &ready)
     }
 

@@ -204,7 +204,11 @@ async fn a_broken_file_keeps_what_came_from_it_and_a_revert_heals() {
     let good = wanted(&[("a", "", "")]);
     controller.want(good.clone());
     settle(&mut controller, &fleet).await;
-    controller.want(load_text("a.yaml", b"apiVersion: ignite.weave.works/v1alpha4\nkind: VM\nspce: {}\n", &VmSpec::default()));
+    controller.want(load_text(
+        "a.yaml",
+        b"apiVersion: ignite.weave.works/v1alpha4\nkind: VM\nspce: {}\n",
+        &VmSpec::default(),
+    ));
     assert_eq!(settle(&mut controller, &fleet).await, [""; 0]);
     let status = controller.status();
     assert!(status.problems[0].starts_with("a.yaml:3: "), "{:?}", status.problems);

@@ -132,7 +132,11 @@ fn add(set: &mut WantedSet, seen: &mut Seen, name: &str, text: &[u8], defaults: 
             for manifest in manifests {
                 let line = Some(manifest.line);
                 if manifest.vm.metadata.name.is_empty() {
-                    problems.push(problem(name, line, "metadata.name: Required value: a VM of a set has a name".into()));
+                    problems.push(problem(
+                        name,
+                        line,
+                        "metadata.name: Required value: a VM of a set has a name".into(),
+                    ));
                     continue;
                 }
                 if let Err(error) = validation::validate_vm(&manifest.vm) {
@@ -183,7 +187,9 @@ mod tests {
     use super::*;
 
     fn vm(name: &str, rest: &str) -> String {
-        format!("apiVersion: ignite.weave.works/v1alpha4\nkind: VM\nmetadata: {{name: {name}}}\nspec: {{image: {{oci: busybox}}{rest}}}\n")
+        format!(
+            "apiVersion: ignite.weave.works/v1alpha4\nkind: VM\nmetadata: {{name: {name}}}\nspec: {{image: {{oci: busybox}}{rest}}}\n"
+        )
     }
 
     fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -213,7 +219,10 @@ mod tests {
         ];
         let dir = directory(&files);
         let set = load(dir.path(), &VmSpec::default());
-        assert_eq!(names(&set), [("a", "a.yaml", 1), ("b", "sub/two.yaml", 1), ("c", "sub/two.yaml", 6), ("z", "z.yml", 1)]);
+        assert_eq!(
+            names(&set),
+            [("a", "a.yaml", 1), ("b", "sub/two.yaml", 1), ("c", "sub/two.yaml", 6), ("z", "z.yml", 1)]
+        );
         assert!(set.problems.is_empty() && !set.is_incomplete);
         let one = load(&dir.path().join("a.yaml"), &VmSpec { cpus: 2, ..VmSpec::default() });
         assert_eq!((names(&one), one.vms[0].vm.spec.cpus), (vec![("a", "a.yaml", 1)], 2));

@@ -148,13 +148,7 @@ impl<'a> Index<'a> {
     }
 }
 
-fn decide(
-    wanted: &WantedVm,
-    there: Option<&Vm>,
-    options: &Options,
-    index: &Index<'_>,
-    ready: &Ready,
-) -> Action {
+fn decide(wanted: &WantedVm, there: Option<&Vm>, options: &Options, index: &Index<'_>, ready: &Ready) -> Action {
     let marked = wanted.marked(&options.owner, options.stack.as_deref());
     let Some(vm) = there else { return Action::Create(Box::new(marked)) };
     if let Err(reason) = may_keep(vm, options) {
@@ -218,7 +212,8 @@ fn leftovers(set: &WantedSet, found: &[Vm], claimed: &HashSet<&Uid>, options: &O
     if !options.is_pruning {
         return Vec::new();
     }
-    let mut steps: Vec<Step> = left.iter().map(|vm| step(&vm.metadata.name, Some(vm), None, removal(set, vm))).collect();
+    let mut steps: Vec<Step> =
+        left.iter().map(|vm| step(&vm.metadata.name, Some(vm), None, removal(set, vm))).collect();
     order_removals(&mut steps, &left);
     steps
 }
