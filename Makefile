@@ -10,12 +10,13 @@ bashdir = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 zshdir  = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 fishdir = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
-.PHONY: help build demo test lint bench install uninstall clean
+.PHONY: help build demo test lint soak bench install uninstall clean
 
 help:
 	@echo 'make demo     install what is missing, build, boot a Debian machine and a task, remove them'
 	@echo 'make test     every test: unit, integration, and end to end with real boots'
 	@echo 'make lint     rustfmt, clippy, the layers rule, shellcheck'
+	@echo 'make soak     200 cycles of VMs in a CNI network, as root; nothing may remain'
 	@echo 'make bench    measure against the budgets'
 	@echo 'make build    build the release programs into target/release'
 	@echo 'make install  install programs, completions and manual pages below PREFIX ($(PREFIX))'
@@ -28,6 +29,10 @@ test:
 
 lint:
 	@scripts/lint
+
+# 200 cycles of start, stop, kill and crash in a CNI network, as root: minutes. IGNITE_SOAK_CYCLES says how many.
+soak:
+	@IGNITE_SOAK_CYCLES=$${IGNITE_SOAK_CYCLES:-200} cargo test -p ignite-e2e --test e2e -- network_soak --nocapture
 
 bench:
 	@scripts/bench

@@ -72,6 +72,7 @@ pub struct VmFlags {
     /// Publish ports: [IP:]HOST_PORT:VM_PORT[/tcp|udp], ranges allowed
     #[arg(short, long, alias = "publish", value_name = "SPEC", value_delimiter = ',')]
     pub ports: Vec<String>,
+    /// How it is connected, and what names it knows.
     #[command(flatten)]
     pub connection: NetworkFlags,
     /// Label the VM

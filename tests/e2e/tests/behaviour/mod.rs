@@ -7,6 +7,7 @@ pub mod exec;
 pub mod layers;
 pub mod machine;
 pub mod network;
+pub mod network_soak;
 pub mod objects;
 pub mod registry;
 pub mod ssh;
