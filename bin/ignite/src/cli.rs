@@ -74,6 +74,12 @@ pub struct GlobalFlags {
     /// Directory of Docker's config.json, for credentials [env: IGNITE_REGISTRY_CONFIG_DIR] [default: ~/.docker]
     #[arg(long, global = true, value_name = "DIR", hide_short_help = true)]
     pub registry_config_dir: Option<PathBuf>,
+    /// Socket of containerd, for containerd:REF [env: IGNITE_CONTAINERD_ADDRESS] [default: /run/containerd/containerd.sock]
+    #[arg(long, global = true, value_name = "SOCKET", hide_short_help = true)]
+    pub containerd_address: Option<String>,
+    /// Namespace of containerd [env: IGNITE_CONTAINERD_NAMESPACE] [default: ignite]
+    #[arg(long, global = true, value_name = "NAME", hide_short_help = true)]
+    pub containerd_namespace: Option<String>,
 }
 
 /// The commands.

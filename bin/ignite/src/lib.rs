@@ -9,6 +9,7 @@ pub mod context;
 mod detach_keys;
 mod env_file;
 pub mod program;
+mod pull_settings;
 pub mod render;
 pub mod report;
 mod session;

@@ -16,6 +16,14 @@
 //!                                              no_proxy; upper case too
 //!  credentials         --registry-config-dir   IGNITE_REGISTRY_CONFIG_DIR,  registryConfigDir     ~/.docker
 //!                                              DOCKER_CONFIG
+//!                                              REGISTRY_AUTH_FILE                                 containers/auth.json
+//!  mirrors, aliases                            CONTAINERS_REGISTRIES_CONF                         /etc/containers/registries.conf{,.d},
+//!                                                                                                 ~/.config/containers/ the same
+//!  insecure hosts                              IGNITE_CONTAINERD_INSECURE_REGISTRIES (commas)     none
+//!  containerd          --containerd-address    IGNITE_CONTAINERD_ADDRESS                          /run/containerd/containerd.sock
+//!                      --containerd-namespace  IGNITE_CONTAINERD_NAMESPACE                        ignite
+//!                                              IGNITE_CONTAINERD_HOSTS_DIR                        /etc/containerd/certs.d
+//!  Docker engine                               DOCKER_HOST                                        /var/run/docker.sock
 //!  network             --network               IGNITE_NETWORK               networkPlugin         by what the host allows
 //!  kernel              --kernel                IGNITE_KERNEL                vmDefaults.kernel     the default kernel
 //!  source of pulls     --runtime               IGNITE_RUNTIME               runtime               registry
@@ -29,12 +37,13 @@
 
 use crate::cli::GlobalFlags;
 use crate::commands::pull_source::Runtime;
+use crate::pull_settings::pull_options;
 use crate::report::Hinted;
 use anyhow::Context;
 use clap::ValueEnum;
 use ignite_api::VmSpec;
 use ignite_api::configuration::{Configuration, ConfigurationSpec};
-use ignite_engine::Proxies;
+use ignite_engine::PullOptions;
 use rustix::fs::{Mode, Uid};
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -73,10 +82,7 @@ pub struct Settings {
     pub id_prefix: Option<String>,
     spawn_program: PathBuf,
     is_root: bool,
-    docker_config_dir: Option<PathBuf>,
-    plain_http_hosts: Vec<String>,
-    ca_certificates: Vec<PathBuf>,
-    proxies: Proxies,
+    pull: PullOptions,
 }
 
 impl Settings {
@@ -87,10 +93,7 @@ impl Settings {
             run_dir: self.run_dir.clone(),
             spawn_program: self.spawn_program.clone(),
             is_root: self.is_root,
-            docker_config_dir: self.docker_config_dir.clone(),
-            plain_http_hosts: self.plain_http_hosts.clone(),
-            ca_certificates: self.ca_certificates.clone(),
-            proxies: self.proxies.clone(),
+            pull: self.pull.clone(),
             boot_dir: PathBuf::from("/boot"),
             modules_dir: PathBuf::from("/lib/modules"),
         }
@@ -139,23 +142,23 @@ impl Host {
     }
 
     /// A variable that is set and not empty.
-    fn var(&self, name: &str) -> Option<&OsString> {
+    pub(crate) fn var(&self, name: &str) -> Option<&OsString> {
         self.env.get(name).filter(|value| !value.is_empty())
     }
 
-    fn text(&self, name: &'static str) -> anyhow::Result<Option<String>> {
+    pub(crate) fn text(&self, name: &'static str) -> anyhow::Result<Option<String>> {
         let Some(value) = self.var(name) else { return Ok(None) };
         let text =
             value.clone().into_string().map_err(|_| anyhow::anyhow!("environment variable {name} is not UTF-8"))?;
         Ok(Some(text))
     }
 
-    fn path(&self, name: &str) -> Option<PathBuf> {
+    pub(crate) fn path(&self, name: &str) -> Option<PathBuf> {
         self.var(name).map(|value| self.working_dir.join(value))
     }
 
     /// A variable of the XDG specification: relative paths in it are to be ignored.
-    fn xdg(&self, name: &str) -> Option<PathBuf> {
+    pub(crate) fn xdg(&self, name: &str) -> Option<PathBuf> {
         self.var(name).map(PathBuf::from).filter(|path| path.is_absolute())
     }
 }
@@ -186,24 +189,7 @@ pub fn resolve(flags: &GlobalFlags, host: &Host) -> anyhow::Result<Settings> {
         vm_defaults,
         spawn_program: find_program(SPAWN_PROGRAM, host),
         is_root: host.uid == 0,
-        docker_config_dir: flags
-            .registry_config_dir
-            .as_ref()
-            .map(|path| host.working_dir.join(path))
-            .or_else(|| host.path("IGNITE_REGISTRY_CONFIG_DIR"))
-            .or_else(|| config.registry_config_dir.map(PathBuf::from))
-            .or_else(|| host.path("DOCKER_CONFIG"))
-            .or_else(|| Some(home(host)?.join(".docker"))),
-        plain_http_hosts: list(&flags.plain_http, host.text("IGNITE_PLAIN_HTTP")?),
-        ca_certificates: list(&flags.ca_certificate, host.text("IGNITE_CA_CERTIFICATE")?)
-            .into_iter()
-            .map(|path| host.working_dir.join(path))
-            .collect(),
-        proxies: Proxies {
-            http: proxy(host, "http_proxy")?,
-            https: proxy(host, "https_proxy")?,
-            except: proxy(host, "no_proxy")?,
-        },
+        pull: pull_options(flags, host, config.registry_config_dir)?,
         data_dir,
     })
 }
@@ -216,28 +202,6 @@ pub fn network_mode(text: &str) -> String {
 fn parse_runtime(text: &str) -> anyhow::Result<Runtime> {
     Runtime::from_str(text, false)
         .map_err(|_| anyhow::anyhow!("unknown runtime {text:?}: registry, containerd or docker is expected"))
-}
-
-/// Proxies are named by the variables every program reads, in either case; the lower one wins, as in curl.
-fn proxy(host: &Host, name: &'static str) -> anyhow::Result<Option<String>> {
-    let upper = match name {
-        "http_proxy" => "HTTP_PROXY",
-        "https_proxy" => "HTTPS_PROXY",
-        _ => "NO_PROXY",
-    };
-    Ok(match host.text(name)? {
-        Some(value) => Some(value),
-        None => host.text(upper)?,
-    })
-}
-
-fn list(flags: &[String], variable: Option<String>) -> Vec<String> {
-    match variable {
-        Some(text) if flags.is_empty() => {
-            text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
-        }
-        _ => flags.to_vec(),
-    }
 }
 
 fn log_level(flags: &GlobalFlags, host: &Host) -> anyhow::Result<LevelFilter> {
@@ -283,7 +247,7 @@ fn decode_config(path: &Path) -> anyhow::Result<Configuration> {
     Ok(configuration)
 }
 
-fn home(host: &Host) -> Option<PathBuf> {
+pub(crate) fn home(host: &Host) -> Option<PathBuf> {
     host.xdg("HOME")
 }
 

@@ -91,7 +91,7 @@ fn the_configuration_file_is_below_environment_and_flags() {
     assert_eq!(settings.vm_defaults.cpus, 2);
     assert_eq!(settings.vm_defaults.disk_size, ignite_api::Size::gib(4), "what it leaves out keeps its default");
     assert_eq!(settings.vm_defaults.network.mode.as_deref(), Some("none"));
-    assert_eq!(settings.docker_config_dir, Some("/c".into()));
+    assert_eq!(settings.pull.docker_config_dir, Some("/c".into()));
 
     let mut env = base.clone();
     env.env.insert("IGNITE_NETWORK".into(), "user".into());
@@ -100,10 +100,10 @@ fn the_configuration_file_is_below_environment_and_flags() {
     let settings = resolve(&none, &env).unwrap();
     let overrides = VmOverrides { network: Some("user".into()), vmm: Some("firecracker".into()), kernel: None };
     assert_eq!(settings.vm_overrides, overrides);
-    assert_eq!(settings.docker_config_dir, Some("/e".into()));
+    assert_eq!(settings.pull.docker_config_dir, Some("/e".into()));
 
     let flags = GlobalFlags { registry_config_dir: Some("/f".into()), ..GlobalFlags::default() };
-    assert_eq!(resolve(&flags, &env).unwrap().docker_config_dir, Some("/f".into()));
+    assert_eq!(resolve(&flags, &env).unwrap().pull.docker_config_dir, Some("/f".into()));
 }
 
 #[test]
@@ -141,13 +141,13 @@ fn lists_and_levels_come_from_flags_or_environment() {
     let none = GlobalFlags::default();
     let env = with(&[("IGNITE_PLAIN_HTTP", "a:1, b:2,"), ("IGNITE_LOG_LEVEL", "DEBUG"), ("IGNITE_QUIET", "1")]);
     let settings = resolve(&none, &env).unwrap();
-    assert_eq!(settings.plain_http_hosts, ["a:1", "b:2"]);
+    assert_eq!(settings.pull.plain_http_hosts, ["a:1", "b:2"]);
     assert_eq!(settings.log_level, LevelFilter::DEBUG);
     assert!(settings.quiet);
     let flags =
         GlobalFlags { plain_http: vec!["c:3".into()], log_level: Some("error".into()), ..GlobalFlags::default() };
     let settings = resolve(&flags, &env).unwrap();
-    assert_eq!(settings.plain_http_hosts, ["c:3"]);
+    assert_eq!(settings.pull.plain_http_hosts, ["c:3"]);
     assert_eq!(settings.log_level, LevelFilter::ERROR);
     assert!(!resolve(&none, &with(&[("IGNITE_QUIET", "0")])).unwrap().quiet);
     assert!(resolve(&none, &with(&[("IGNITE_LOG_LEVEL", "loud")])).is_err());

@@ -17,14 +17,8 @@ pub struct Settings {
     pub spawn_program: PathBuf,
     /// We are root.
     pub is_root: bool,
-    /// Directory of Docker's `config.json`.
-    pub docker_config_dir: Option<PathBuf>,
-    /// Registries spoken to by plain http besides loopback.
-    pub plain_http_hosts: Vec<String>,
-    /// Certificate authorities besides the system's.
-    pub ca_certificates: Vec<PathBuf>,
-    /// Proxies.
-    pub proxies: ignite_oci::Proxies,
+    /// How images are pulled.
+    pub pull: ignite_oci::PullOptions,
     /// Where the host's own kernels are, usually `/boot`.
     pub boot_dir: PathBuf,
     /// Where their modules are, usually `/lib/modules`.

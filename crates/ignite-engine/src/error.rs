@@ -257,7 +257,8 @@ impl EngineError {
                 OciError::NotFound { .. } | OciError::NoSuchImage { .. } => ErrorKind::NotFound,
                 OciError::Unauthorized { .. } | OciError::Denied { .. } => ErrorKind::Denied,
                 OciError::Unreachable { .. } | OciError::RateLimited { .. } => ErrorKind::Unavailable,
-                OciError::SourceNotBuilt { .. } => ErrorKind::Unsupported,
+                OciError::EngineUnreachable { .. } | OciError::NoPlaceHas { .. } => ErrorKind::Unavailable,
+                OciError::Blocked { .. } => ErrorKind::Denied,
                 _ => ErrorKind::Failed,
             },
             EngineError::Networks(ignite_network::NetworkError::NoSuchNetwork { .. }) | EngineError::NoKernel => {

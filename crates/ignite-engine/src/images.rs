@@ -352,13 +352,7 @@ impl Engine {
     }
 
     pub(crate) fn pull_options(&self) -> PullOptions {
-        PullOptions {
-            docker_config_dir: self.settings.docker_config_dir.clone(),
-            plain_http_hosts: self.settings.plain_http_hosts.clone(),
-            ca_certificates: self.settings.ca_certificates.clone(),
-            proxies: self.settings.proxies.clone(),
-            ..PullOptions::default()
-        }
+        self.settings.pull.clone()
     }
 }
 

@@ -42,7 +42,7 @@ pub use create::CreateRequest;
 pub use doctor::{Check, CheckStatus};
 pub use engine::{Engine, Settings};
 pub use error::{EngineError, ErrorKind};
-pub use ignite_oci::Proxies;
+pub use ignite_oci::{ContainerdOptions, Platform, Proxies, PullOptions};
 pub use images::{ImportImage, PruneReport, PullPolicy};
 pub use kernels::{ImportKernel, KernelSourceArg};
 pub use logs::{LogEntry, LogOptions, LogReader, LogStream};

@@ -51,6 +51,23 @@ impl Descriptor {
         self.digest.parse()
     }
 
+    /// Of an index that was found by its digest.
+    pub(crate) fn of_index(bytes: &[u8], digest: &Digest) -> Descriptor {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Typed {
+            media_type: Option<String>,
+        }
+        let typed = serde_json::from_slice::<Typed>(bytes).ok().and_then(|typed| typed.media_type);
+        let media_type = if typed.as_deref() == Some(DOCKER_LIST) { DOCKER_LIST } else { OCI_INDEX };
+        Descriptor {
+            media_type: media_type.to_owned(),
+            digest: digest.to_string(),
+            size: bytes.len() as u64,
+            ..Descriptor::default()
+        }
+    }
+
     pub(crate) fn annotation(&self, name: &str) -> Option<&str> {
         self.annotations.as_ref()?.get(name).map(String::as_str)
     }

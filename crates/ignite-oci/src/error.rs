@@ -51,6 +51,12 @@ pub enum OciError {
     // Registries.
     #[error("{reference:?} does not name an image in a registry: {reason}")]
     InvalidReference { reference: String, reason: &'static str },
+    #[error("{reference} is blocked by registries.conf ({prefix})")]
+    Blocked { reference: String, prefix: String },
+    #[error("registry configuration {}: {reason}", path.display())]
+    RegistriesConf { path: PathBuf, reason: String },
+    #[error("none of {} places has {reference}:\n{}", tried.len(), list_tried(tried))]
+    NoPlaceHas { reference: String, tried: Vec<(String, OciError)> },
     #[error("{host} may not be spoken to without TLS")]
     PlainHttpRefused { host: String },
     #[error("prepare the HTTP client")]
@@ -86,6 +92,12 @@ pub enum OciError {
     #[error("gave up after {attempts} attempts")]
     GaveUp { attempts: u32, source: Box<OciError> },
 
+    // Engines.
+    #[error("{engine} cannot be reached at {}", socket.display())]
+    EngineUnreachable { engine: &'static str, socket: PathBuf, source: io::Error },
+    #[error("{engine} at {} could not {what}: {message}", socket.display())]
+    EngineRefused { engine: &'static str, socket: PathBuf, what: String, message: String },
+
     // Layouts and archives.
     #[error("read {}", path.display())]
     ReadSource { path: PathBuf, source: io::Error },
@@ -101,8 +113,6 @@ pub enum OciError {
     NoSuchImage { location: String, wanted: String, names: Vec<String> },
 
     // Sources.
-    #[error("images cannot be taken from {transport} by this version")]
-    SourceNotBuilt { transport: &'static str, alternative: String },
     #[error("no standard input to read the image from")]
     NoStandardInput,
     #[error("the digest of {location} is known only by reading all of it")]
@@ -171,7 +181,16 @@ impl OciError {
             OciError::NoSuchImage { location, names, .. } => {
                 names.first().map(|name| format!("for example {location}:{name}"))
             }
-            OciError::SourceNotBuilt { alternative, .. } => Some(alternative.clone()),
+            OciError::EngineUnreachable { engine: "containerd", .. } => Some(
+                "start it, or say where it is: IGNITE_CONTAINERD_ADDRESS=/run/containerd/containerd.sock (as root, or a \
+                 user who may use the socket)"
+                    .to_owned(),
+            ),
+            OciError::EngineUnreachable { .. } => Some(
+                "start it, or say where it is: DOCKER_HOST=unix:///var/run/docker.sock (as root, or a user in the group \
+                 docker)"
+                    .to_owned(),
+            ),
             OciError::NoStandardInput => Some("for example: docker save IMAGE | ignite image import -".to_owned()),
             OciError::Schema1 { image } => {
                 Some(format!("push it again with a current tool: docker pull {image} && docker push {image}"))
@@ -180,11 +199,40 @@ impl OciError {
             OciError::GaveUp { source, .. } => {
                 source.hint().or_else(|| Some("run the same command again: what has arrived is kept".to_owned()))
             }
+            OciError::NoPlaceHas { tried, .. } => tried.last().and_then(|(_, error)| error.hint()),
+            OciError::Blocked { .. } => Some("ask whoever administers this host's registries.conf".to_owned()),
+            OciError::RegistriesConf { path, .. } => Some(format!("correct or remove {}", path.display())),
             OciError::BlobMissing { .. } => Some("pull the image again".to_owned()),
             OciError::DigestMismatch { .. } | OciError::SizeMismatch { .. } => {
                 Some("the content was damaged or tampered with on its way; nothing of it was kept".to_owned())
             }
             _ => None,
+        }
+    }
+
+    /// True when another place may have what this one could not give.
+    pub(crate) fn is_of_the_place(&self) -> bool {
+        match self {
+            OciError::GaveUp { source, .. } => source.is_of_the_place(),
+            OciError::PlainHttpRefused { .. }
+            | OciError::HttpClient { .. }
+            | OciError::CaCertificate { .. }
+            | OciError::Credentials { .. }
+            | OciError::Unreachable { .. }
+            | OciError::UnsupportedChallenge { .. }
+            | OciError::Unauthorized { .. }
+            | OciError::Denied { .. }
+            | OciError::NotFound { .. }
+            | OciError::RateLimited { .. }
+            | OciError::Status { .. }
+            | OciError::InvalidAnswer { .. }
+            | OciError::Interrupted { .. }
+            | OciError::CutShort { .. }
+            | OciError::Stalled { .. }
+            | OciError::DigestMismatch { .. }
+            | OciError::SizeMismatch { .. }
+            | OciError::TooLarge { .. } => true,
+            _ => false,
         }
     }
 
@@ -207,4 +255,22 @@ impl OciError {
             _ => None,
         }
     }
+}
+
+/// One line for each place, with all causes.
+fn list_tried(tried: &[(String, OciError)]) -> String {
+    let lines = tried.iter().map(|(place, error)| {
+        let mut line = format!("{place}: {error}");
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            let text = cause.to_string();
+            if !line.contains(&text) {
+                line.push_str(": ");
+                line.push_str(&text);
+            }
+            source = cause.source();
+        }
+        line
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }

@@ -4,8 +4,10 @@
 //! gives its layers back as verified tar streams. Nothing here writes disks, prints, or reads the environment.
 //!
 //! ```text
-//!  fetch ── sources.rs ──┬─ registry ── registry/{endpoint,client,transport,authorization,credentials,retry,download}
-//!                        ├─ oci_layout ─────────────┐
+//!  fetch ── sources.rs ──┬─ registry ── registry/{places,client,transport,authorization,credentials,retry,download}
+//!                        ├─ containerd ─ containerd/{client,grpc,messages}
+//!                        ├─ docker_daemon ─ docker ─┐
+//!                        ├─ oci_layout ─────────────┤
 //!                        ├─ oci_archive    ┐        ├─ staging ── store ── layer
 //!                        ├─ docker_archive ├ archive/{tar_members,contents} ┘
 //!                        └─ stdin          ┘
@@ -17,7 +19,9 @@
 mod archive;
 mod compression;
 mod config;
+mod containerd;
 mod digest;
+mod docker;
 mod document;
 mod error;
 mod image;
@@ -38,7 +42,7 @@ pub use error::OciError;
 pub use image::{Layer, StoredImage, load_stored};
 pub use layer::LayerReader;
 pub use names::familiar_name;
-pub use options::{Proxies, PullOptions};
+pub use options::{ContainerdOptions, Proxies, PullOptions};
 pub use platform::Platform;
 pub use progress::{Progress, ProgressEvent};
 pub use sources::{fetch, resolve_digest};

@@ -20,6 +20,8 @@ pub const MAX_MEMBER_NAME_BYTES: usize = 4096;
 pub const MAX_ZSTD_WINDOW_LOG: u32 = 27;
 /// Largest Docker `config.json`, in bytes.
 pub(crate) const MAX_DOCKER_CONFIG_BYTES: u64 = 1 << 20;
+/// Largest `registries.conf` or `hosts.toml`, in bytes.
+pub(crate) const MAX_REGISTRIES_CONF_BYTES: u64 = 1 << 20;
 /// Largest answer of a token server, in bytes.
 pub(crate) const MAX_TOKEN_BYTES: u64 = 1 << 20;
 /// Largest `index.json` of a layout, in bytes.

@@ -7,7 +7,7 @@ use rustix::fs::FlockOperation;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What [`PartialBlob::acquire`] found.
 pub(crate) enum Acquired {
@@ -15,6 +15,14 @@ pub(crate) enum Acquired {
     Present(u64),
     /// It does not, and the caller alone may now bring it.
     Missing(PartialBlob),
+}
+
+/// What became of a blob that lies on this host already.
+pub(crate) enum Adopted {
+    /// The store has it, without a copy.
+    Linked,
+    /// It cannot be linked, and is brought some other way.
+    NotHere(PartialBlob),
 }
 
 /// A blob being written. The file is its own lock (`flock`), so a dead process never blocks a living one; what it wrote
@@ -88,6 +96,41 @@ impl PartialBlob {
             self.hasher.update(&buffer[..count]);
             self.written += count as u64;
         }
+    }
+
+    /// Makes the file at `source` the blob by a hard link, once its content is what is wanted. A file that is not there,
+    /// on another file system, or not ours to link is no error.
+    pub(crate) fn adopt(self, source: &Path) -> Result<Adopted, OciError> {
+        let open = OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32).open(source);
+        let Ok(mut file) = open else { return Ok(Adopted::NotHere(self)) };
+        let link = self.path.with_file_name(format!(".link-{}", self.digest.hex()));
+        // Linked first: what is verified is then what gets the name, whatever happens to the source's.
+        let _ = fs::remove_file(&link);
+        if fs::hard_link(source, &link).is_err() {
+            return Ok(Adopted::NotHere(self));
+        }
+        let is_same = || -> std::io::Result<bool> {
+            let (ours, theirs) = (fs::symlink_metadata(&link)?, file.metadata()?);
+            if !theirs.is_file() || (ours.dev(), ours.ino()) != (theirs.dev(), theirs.ino()) {
+                return Ok(false);
+            }
+            let mut hasher = Hasher::new(self.digest.algorithm());
+            let mut buffer = vec![0; 128 << 10];
+            loop {
+                match file.read(&mut buffer)? {
+                    0 => return Ok(hasher.finish() == self.digest),
+                    count => hasher.update(&buffer[..count]),
+                }
+            }
+        };
+        if !{ is_same }().unwrap_or(false) {
+            fs::remove_file(&link).map_err(OciError::store("remove", &link))?;
+            return Ok(Adopted::NotHere(self));
+        }
+        fs::rename(&link, &self.target).map_err(OciError::store("publish", &self.target))?;
+        sync_parent(&self.target)?;
+        self.discard()?;
+        Ok(Adopted::Linked)
     }
 
     /// Forgets what was written.

@@ -5,9 +5,14 @@ mod client;
 mod credentials;
 mod download;
 mod endpoint;
+mod hosts_toml;
+mod places;
+mod registries_conf;
 mod retry;
 mod transport;
 
 pub(crate) use client::RegistryClient;
-pub(crate) use download::download_blob;
+pub(crate) use credentials::{Credentials, find_credentials};
+pub(crate) use download::{download_blob, wait_on_thread};
 pub(crate) use endpoint::{Endpoint, Target};
+pub(crate) use places::places;

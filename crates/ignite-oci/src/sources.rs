@@ -1,6 +1,8 @@
 //! The table of image sources, and the walk through it.
 
+mod containerd;
 mod docker_archive;
+mod docker_daemon;
 mod layout_image;
 mod oci_archive;
 mod oci_layout;
@@ -48,13 +50,8 @@ pub async fn fetch(
             let (mut reader, _) = open_archive(Path::new("-"), stdin)?;
             stdin::fetch(store, &mut *reader, options, &*progress)
         }),
-        ImageSource::DockerDaemon(reference) => Err(not_built(
-            "the Docker daemon",
-            format!("docker save {} | ignite image import -", crate::familiar_name(reference)),
-        )),
-        ImageSource::Containerd(reference) => {
-            Err(not_built("containerd", format!("ctr images export - {reference} | ignite image import -")))
-        }
+        ImageSource::DockerDaemon(reference) => docker_daemon::fetch(store, reference, options, &progress).await,
+        ImageSource::Containerd(reference) => containerd::fetch(store, reference, options, &progress).await,
     }
 }
 
@@ -67,18 +64,9 @@ pub async fn resolve_digest(source: &ImageSource, options: &PullOptions) -> Resu
         ImageSource::OciArchive { .. } | ImageSource::DockerArchive { .. } | ImageSource::Stdin => {
             Err(OciError::DigestNeedsReading { location: source.to_string() })
         }
-        ImageSource::DockerDaemon(reference) => Err(not_built(
-            "the Docker daemon",
-            format!("docker save {} | ignite image import -", crate::familiar_name(reference)),
-        )),
-        ImageSource::Containerd(reference) => {
-            Err(not_built("containerd", format!("ctr images export - {reference} | ignite image import -")))
-        }
+        ImageSource::DockerDaemon(reference) => docker_daemon::resolve_digest(reference, options).await,
+        ImageSource::Containerd(reference) => containerd::resolve_digest(reference, options).await,
     }
-}
-
-fn not_built(transport: &'static str, alternative: String) -> OciError {
-    OciError::SourceNotBuilt { transport, alternative }
 }
 
 /// Runs file work on this thread, letting a runtime of several threads move its other tasks away first.

@@ -87,6 +87,22 @@ impl ContentStore {
         }
     }
 
+    /// Frees our copy of a blob that `theirs` holds, too, by a hard link; where that cannot be, nothing happens.
+    pub(crate) fn replace_by_link(&self, digest: &Digest, theirs: &Path) -> Result<(), OciError> {
+        let Some(size) = self.size_of(digest)? else { return Ok(()) };
+        let same_size = fs::symlink_metadata(theirs).is_ok_and(|found| found.is_file() && found.len() == size);
+        let link = self.ingest_dir().join(format!(".link-{}", digest.hex()));
+        let _ = fs::remove_file(&link);
+        if !same_size || fs::hard_link(theirs, &link).is_err() {
+            return Ok(());
+        }
+        let target = self.path_of(digest);
+        fs::rename(&link, &target).map_err(OciError::store("publish", &target))?;
+        // Of two names of one file a rename leaves both.
+        let _ = fs::remove_file(&link);
+        Ok(())
+    }
+
     pub(crate) fn max_layer_bytes(&self) -> u64 {
         self.max_layer_bytes
     }

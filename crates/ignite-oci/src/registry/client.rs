@@ -5,7 +5,7 @@
 
 use super::authorization::{Challenge, TokenRequest, basic, parse_challenge, parse_token, token_request};
 use super::credentials::{Credentials, find_credentials};
-use super::endpoint::{Endpoint, Target, allows_plain_http};
+use super::endpoint::{Endpoint, Target};
 use super::retry::{Retries, parse_retry_after};
 use super::transport::{MAX_REDIRECTS, build_http, refused_redirect};
 use crate::digest::Digest;
@@ -139,11 +139,15 @@ impl RegistryClient {
         let mut has_authenticated = false;
         loop {
             let scheme = if self.plain.load(Ordering::Relaxed) { "http" } else { "https" };
-            let text = format!("{scheme}://{}/v2/{}/{path}", self.endpoint.host, self.endpoint.repository);
-            let url = Url::parse(&text).map_err(|_| OciError::InvalidReference {
+            let (host, base) = (&self.endpoint.host, &self.endpoint.base_path);
+            let text = format!("{scheme}://{host}{base}/{}/{path}", self.endpoint.repository);
+            let mut url = Url::parse(&text).map_err(|_| OciError::InvalidReference {
                 reference: self.endpoint.image(),
                 reason: "it makes no URL",
             })?;
+            if let Some(namespace) = &self.endpoint.namespace {
+                url.query_pairs_mut().append_pair("ns", namespace);
+            }
             let (header, generation) = {
                 let authorization = self.authorization.lock().await;
                 (authorization.header.clone(), authorization.generation)
@@ -268,8 +272,9 @@ impl RegistryClient {
     }
 
     async fn load_credentials(&self) -> Result<Credentials, OciError> {
-        let (registry, dir) = (self.endpoint.registry.clone(), self.options.docker_config_dir.clone());
-        let found = tokio::task::spawn_blocking(move || find_credentials(&registry, dir.as_deref()));
+        let (endpoint, options) = (self.endpoint.clone(), self.options.clone());
+        let found = move || find_credentials(&endpoint.registry, &endpoint.repository, &options);
+        let found = tokio::task::spawn_blocking(found);
         match tokio::time::timeout(self.options.idle_timeout, found).await {
             Ok(found) => found.map_err(|_| OciError::WorkerLost)?,
             Err(_) => Err(self.stalled("credential helper's answer")),
@@ -287,7 +292,7 @@ impl RegistryClient {
         let host_and_port = realm.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         let is_safe = match realm.scheme() {
             "https" => true,
-            "http" => allows_plain_http(&host_and_port, &self.options.plain_http_hosts),
+            "http" => Endpoint::allows_plain(&host_and_port, &self.options),
             _ => false,
         };
         if !is_safe {

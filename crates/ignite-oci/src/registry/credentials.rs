@@ -1,8 +1,8 @@
 //! Credentials for a registry, from Docker's `config.json` and its helpers.
 
-use crate::OciError;
 use crate::limits::MAX_DOCKER_CONFIG_BYTES;
 use crate::store::read_bounded;
+use crate::{OciError, PullOptions};
 use docker_credential::{CredentialRetrievalError, DockerCredential};
 use std::fs::File;
 use std::path::Path;
@@ -31,22 +31,35 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// Looks up `registry` (`docker.io`, `host:port`) in `dir/config.json`; without the file, or an entry there, anonymous.
-/// Blocks while a credential helper runs.
-pub(crate) fn find_credentials(registry: &str, dir: Option<&Path>) -> Result<Credentials, OciError> {
-    let Some(dir) = dir else { return Ok(Credentials::Anonymous) };
-    let config = dir.join("config.json");
+/// Looks up `registry` (`docker.io`, `host:port`) for `repository` in Docker's `config.json`, then in the files of
+/// containers-auth.json(5); without a file, or an entry there, anonymous. Blocks while a credential helper runs.
+pub(crate) fn find_credentials(
+    registry: &str,
+    repository: &str,
+    options: &PullOptions,
+) -> Result<Credentials, OciError> {
+    let docker = options.docker_config_dir.iter().map(|dir| dir.join("config.json"));
+    for file in docker.chain(options.auth_files.iter().cloned()) {
+        match find_in(&file, registry, repository)? {
+            Credentials::Anonymous => {}
+            found => return Ok(found),
+        }
+    }
+    Ok(Credentials::Anonymous)
+}
+
+fn find_in(config: &Path, registry: &str, repository: &str) -> Result<Credentials, OciError> {
     let failed =
-        |reason: String| OciError::Credentials { registry: registry.to_owned(), config: config.clone(), reason };
-    let file = match File::open(&config) {
+        |reason: String| OciError::Credentials { registry: registry.to_owned(), config: config.to_owned(), reason };
+    let file = match File::open(config) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Credentials::Anonymous),
         other => other.map_err(|error| failed(error.to_string()))?,
     };
     let bytes = read_bounded(file, MAX_DOCKER_CONFIG_BYTES)
         .map_err(|error| failed(error.to_string()))?
         .ok_or_else(|| failed(format!("larger than {MAX_DOCKER_CONFIG_BYTES} bytes")))?;
-    for key in keys(registry) {
-        match docker_credential::get_credential_from_reader(bytes.as_slice(), key) {
+    for key in keys(registry, repository) {
+        match docker_credential::get_credential_from_reader(bytes.as_slice(), &key) {
             Ok(DockerCredential::UsernamePassword(user, password)) if !user.is_empty() => {
                 return Ok(Credentials::Password { user, password });
             }
@@ -67,12 +80,20 @@ pub(crate) fn find_credentials(registry: &str, dir: Option<&Path>) -> Result<Cre
     Ok(Credentials::Anonymous)
 }
 
-/// Under which keys Docker's tools store a registry's credentials.
-fn keys(registry: &str) -> Vec<&str> {
-    match registry {
-        "docker.io" => vec!["https://index.docker.io/v1/", "index.docker.io", "docker.io"],
-        other => vec![other],
+/// Under which keys a registry's credentials are stored: Docker's tools use the registry, containers-auth.json(5) also a
+/// repository or a part of its path, the longest first.
+fn keys(registry: &str, repository: &str) -> Vec<String> {
+    let mut keys = Vec::new();
+    let mut path = format!("{registry}/{repository}");
+    while path.len() > registry.len() {
+        keys.push(path.clone());
+        path.truncate(path.rfind('/').unwrap_or_default());
     }
+    match registry {
+        "docker.io" => keys.extend(["https://index.docker.io/v1/", "index.docker.io", "docker.io"].map(str::to_owned)),
+        other => keys.push(other.to_owned()),
+    }
+    keys
 }
 
 #[cfg(test)]
@@ -86,6 +107,35 @@ mod tests {
         dir
     }
 
+    fn find(registry: &str, dir: &Path) -> Result<Credentials, OciError> {
+        let options = PullOptions { docker_config_dir: Some(dir.to_owned()), ..PullOptions::default() };
+        find_credentials(registry, "team/app", &options)
+    }
+
+    #[test]
+    fn the_longest_key_of_an_auth_file_counts() {
+        let auth = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+        let (docker, containers) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let file = containers.path().join("auth.json");
+        let text = format!(
+            r#"{{"auths":{{"reg.lan":{{"auth":"{}"}},"reg.lan/team":{{"auth":"{}"}}}}}}"#,
+            auth("all:1"),
+            auth("team:2")
+        );
+        std::fs::write(&file, text).unwrap();
+        let options = PullOptions {
+            docker_config_dir: Some(docker.path().to_owned()),
+            auth_files: vec![file],
+            ..PullOptions::default()
+        };
+        for (repository, name) in [("team/app", "team"), ("team", "team"), ("teams/app", "all"), ("x", "all")] {
+            match find_credentials("reg.lan", repository, &options).unwrap() {
+                Credentials::Password { user, .. } => assert_eq!(user, name, "{repository}"),
+                other => panic!("{repository}: {other:?}"),
+            }
+        }
+    }
+
     #[test]
     fn credentials_are_found_by_registry() {
         let auth = base64::engine::general_purpose::STANDARD.encode("joe:se:cret");
@@ -94,7 +144,7 @@ mod tests {
             "token.example":{{"auth":"{auth}","identitytoken":"refresh"}}}}}}"#
         ));
         let joe = Credentials::Password { user: "joe".to_owned(), password: "se:cret".to_owned() };
-        let find = |registry| find_credentials(registry, Some(dir.path())).unwrap();
+        let find = |registry| find(registry, dir.path()).unwrap();
         assert_eq!(find("127.0.0.1:5000"), joe);
         assert_eq!(find("docker.io"), joe);
         assert_eq!(find("token.example"), Credentials::IdentityToken("refresh".to_owned()));
@@ -104,10 +154,10 @@ mod tests {
     #[test]
     fn no_configuration_is_anonymous_and_a_broken_one_an_error() {
         let empty = tempfile::tempdir().unwrap();
-        assert_eq!(find_credentials("x", Some(empty.path())).unwrap(), Credentials::Anonymous);
-        assert_eq!(find_credentials("x", None).unwrap(), Credentials::Anonymous);
+        assert_eq!(find("x", empty.path()).unwrap(), Credentials::Anonymous);
+        assert_eq!(find_credentials("x", "a", &PullOptions::default()).unwrap(), Credentials::Anonymous);
         let broken = with_config("{");
-        let error = find_credentials("x", Some(broken.path())).unwrap_err();
+        let error = find("x", broken.path()).unwrap_err();
         assert!(matches!(error, OciError::Credentials { .. }));
         assert!(error.hint().unwrap().contains("config.json"));
     }
@@ -115,8 +165,8 @@ mod tests {
     #[test]
     fn a_missing_helper_is_an_error_that_names_the_registry() {
         let dir = with_config(r#"{"credHelpers":{"reg.example":"does-not-exist-here"}}"#);
-        assert!(find_credentials("reg.example", Some(dir.path())).unwrap_err().to_string().contains("reg.example"));
-        assert_eq!(find_credentials("other.example", Some(dir.path())).unwrap(), Credentials::Anonymous);
+        assert!(find("reg.example", dir.path()).unwrap_err().to_string().contains("reg.example"));
+        assert_eq!(find("other.example", dir.path()).unwrap(), Credentials::Anonymous);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Which host a reference means, and whether it may be spoken to without TLS.
 
-use crate::OciError;
 use crate::digest::Digest;
+use crate::{OciError, PullOptions};
 use ignite_api::ImageReference;
 use reqwest::Url;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 /// A repository at a registry, every part checked: fit to be put into URLs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,23 @@ pub(crate) struct Endpoint {
     pub(crate) target: Target,
     /// True where plain http is allowed.
     pub(crate) may_be_plain: bool,
+    /// Where its API begins: `/v2`, but for some mirrors.
+    pub(crate) base_path: String,
+    /// Of a mirror of several registries: the one that is meant.
+    pub(crate) namespace: Option<String>,
+    /// Whom to believe there.
+    pub(crate) trust: Trust,
+}
+
+/// What TLS with a registry needs besides the system's authorities.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Trust {
+    /// Any certificate will do: the administrator calls the registry insecure.
+    pub(crate) accepts_any_certificate: bool,
+    /// PEM files of authorities.
+    pub(crate) authorities: Vec<PathBuf>,
+    /// PEM files of our certificate and its key.
+    pub(crate) identities: Vec<(PathBuf, PathBuf)>,
 }
 
 /// Which manifest of a repository.
@@ -38,8 +56,8 @@ impl Target {
 }
 
 impl Endpoint {
-    /// Checks `reference`; `plain_hosts` are the registries listed for plain http.
-    pub(crate) fn new(reference: &ImageReference, plain_hosts: &[String]) -> Result<Endpoint, OciError> {
+    /// Checks `reference`.
+    pub(crate) fn new(reference: &ImageReference, options: &PullOptions) -> Result<Endpoint, OciError> {
         let invalid = |reason| OciError::InvalidReference { reference: reference.to_string(), reason };
         let registry = reference.registry.clone();
         let is_hub = matches!(registry.as_str(), "docker.io" | "index.docker.io" | "registry-1.docker.io");
@@ -56,9 +74,24 @@ impl Endpoint {
             (None, Some(_)) => return Err(invalid("the tag must be at most 128 letters, digits and . _ -")),
             (None, None) => Target::Tag("latest".to_owned()),
         };
-        let may_be_plain = allows_plain_http(&host, plain_hosts);
+        let may_be_plain = Endpoint::allows_plain(&host, options);
         let registry = if is_hub { "docker.io".to_owned() } else { registry };
-        Ok(Endpoint { registry, host, repository: reference.repository.clone(), target, may_be_plain })
+        let trust =
+            Trust { accepts_any_certificate: is_listed(&host, &options.insecure_hosts), ..Trust::default() };
+        let repository = reference.repository.clone();
+        let base_path = "/v2".to_owned();
+        Ok(Endpoint { registry, host, repository, target, may_be_plain, base_path, namespace: None, trust })
+    }
+
+    /// True when `host` may be spoken to without TLS.
+    pub(crate) fn allows_plain(host: &str, options: &PullOptions) -> bool {
+        allows_plain_http(host, &options.plain_http_hosts) || is_listed(host, &options.insecure_hosts)
+    }
+
+    /// Neither TLS nor a certificate that can be verified is asked of it.
+    pub(crate) fn trust_anybody(&mut self) {
+        self.may_be_plain = true;
+        self.trust.accepts_any_certificate = true;
     }
 
     /// `127.0.0.1:5000/test/busybox:v1`, for messages.
@@ -74,7 +107,14 @@ impl Endpoint {
 pub(crate) fn allows_plain_http(host: &str, listed: &[String]) -> bool {
     let Ok(url) = Url::parse(&format!("http://{host}/")) else { return false };
     let Some(name) = url.host_str() else { return false };
-    is_loopback(name) || listed.iter().any(|entry| entry.eq_ignore_ascii_case(host) || entry.eq_ignore_ascii_case(name))
+    is_loopback(name) || is_listed(host, listed)
+}
+
+/// True when `host` (`host[:port]`) is in `listed`, with its port or without.
+fn is_listed(host: &str, listed: &[String]) -> bool {
+    let Ok(url) = Url::parse(&format!("http://{host}/")) else { return false };
+    let name = url.host_str().unwrap_or_default();
+    listed.iter().any(|entry| entry.eq_ignore_ascii_case(host) || entry.eq_ignore_ascii_case(name))
 }
 
 /// True for `localhost`, 127.0.0.0/8 and `::1`.
@@ -140,7 +180,7 @@ mod tests {
 
     #[test]
     fn docker_hub_is_spoken_to_at_its_own_host() {
-        let endpoint = Endpoint::new(&"redis".parse().unwrap(), &[]).unwrap();
+        let endpoint = Endpoint::new(&"redis".parse().unwrap(), &PullOptions::default()).unwrap();
         assert_eq!((endpoint.registry.as_str(), endpoint.host.as_str()), ("docker.io", "index.docker.io"));
         assert_eq!(endpoint.repository, "library/redis");
         assert_eq!(endpoint.image(), "docker.io/library/redis:latest");
@@ -170,7 +210,7 @@ mod tests {
             ("host", "a", "..%2f"),
         ] {
             assert!(
-                Endpoint::new(&reference(registry, repository, tag), &[]).is_err(),
+                Endpoint::new(&reference(registry, repository, tag), &PullOptions::default()).is_err(),
                 "{registry} {repository} {tag}"
             );
         }
@@ -180,7 +220,7 @@ mod tests {
         #[test]
         fn an_accepted_reference_stays_within_its_url(registry in "[a-z.:/@?#%0-9]{0,12}", repository in "[a-z./_?#%-]{0,12}", tag in "[a-z./_?#%-]{0,6}") {
             let reference = ImageReference { registry, repository, tag: Some(tag), digest: None };
-            if let Ok(endpoint) = Endpoint::new(&reference, &[]) {
+            if let Ok(endpoint) = Endpoint::new(&reference, &PullOptions::default()) {
                 let path = format!("/v2/{}/manifests/{}", endpoint.repository, endpoint.target.text());
                 let url = Url::parse(&format!("https://{}{path}", endpoint.host)).unwrap();
                 prop_assert_eq!(url.path(), path);

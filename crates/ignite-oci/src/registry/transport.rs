@@ -11,7 +11,7 @@ pub(super) fn build_http(endpoint: &Endpoint, options: &PullOptions) -> Result<r
     // Fails only when a provider was chosen already, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut certificates = Vec::new();
-    for path in &options.ca_certificates {
+    for path in options.ca_certificates.iter().chain(&endpoint.trust.authorities) {
         let failed = |reason: String| OciError::CaCertificate { path: path.clone(), reason };
         let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
         let found = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| failed(error.to_string()))?;
@@ -20,7 +20,9 @@ pub(super) fn build_http(endpoint: &Endpoint, options: &PullOptions) -> Result<r
         }
         certificates.extend(found);
     }
-    let plain_hosts: Arc<[String]> = options.plain_http_hosts.clone().into();
+    let plain_hosts: Vec<String> = [&options.plain_http_hosts[..], &options.insecure_hosts[..]].concat();
+    let plain_hosts: Arc<[String]> = plain_hosts.into();
+    let identity = read_identity(endpoint)?;
     let build = |only_given: bool| -> Result<reqwest::Client, OciError> {
         let plain_hosts = Arc::clone(&plain_hosts);
         let redirects = reqwest::redirect::Policy::custom(move |attempt| {
@@ -47,6 +49,12 @@ pub(super) fn build_http(endpoint: &Endpoint, options: &PullOptions) -> Result<r
                 builder = builder.proxy(proxy);
             }
         }
+        if let Some(identity) = &identity {
+            builder = builder.identity(identity.clone());
+        }
+        if endpoint.trust.accepts_any_certificate {
+            builder = builder.tls_danger_accept_invalid_certs(true);
+        }
         let builder = if only_given {
             builder.tls_certs_only(certificates.clone())
         } else {
@@ -59,6 +67,20 @@ pub(super) fn build_http(endpoint: &Endpoint, options: &PullOptions) -> Result<r
         Err(OciError::HttpClient { .. }) if endpoint.may_be_plain => build(true),
         other => other,
     }
+}
+
+/// Who we are there: the first certificate with its key.
+fn read_identity(endpoint: &Endpoint) -> Result<Option<reqwest::Identity>, OciError> {
+    let Some((certificate, key)) = endpoint.trust.identities.first() else { return Ok(None) };
+    let failed = |path: &std::path::Path, reason: String| OciError::CaCertificate { path: path.to_owned(), reason };
+    let mut pem = std::fs::read(certificate).map_err(|error| failed(certificate, error.to_string()))?;
+    if key != certificate {
+        pem.push(b'\n');
+        pem.extend(std::fs::read(key).map_err(|error| failed(key, error.to_string()))?);
+    }
+    // What is wrong with a key must not quote it.
+    let identity = reqwest::Identity::from_pem(&pem);
+    identity.map(Some).map_err(|_| failed(certificate, "with its key it is no PEM certificate of ours".to_owned()))
 }
 
 fn proxies(options: &PullOptions) -> Result<Vec<reqwest::Proxy>, OciError> {

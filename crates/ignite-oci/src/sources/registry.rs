@@ -6,20 +6,26 @@ use crate::document::{Descriptor, Document, Manifest, choose, parse_document};
 use crate::image::{check_platform, read_image, record_image};
 use crate::limits::{MAX_CONFIG_BYTES, MAX_INDEX_DEPTH, MAX_MANIFEST_BYTES};
 use crate::names::{familiar_name, repository_name};
-use crate::registry::{Endpoint, RegistryClient, Target, download_blob};
-use crate::{ContentStore, OciError, Progress, PullOptions, StoredImage};
+use crate::registry::{Endpoint, RegistryClient, Target, download_blob, places};
+use crate::{ContentStore, OciError, Progress, ProgressEvent, PullOptions, StoredImage};
+use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use ignite_api::ImageReference;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 pub(super) async fn resolve_digest(reference: &ImageReference, options: &PullOptions) -> Result<String, OciError> {
-    let endpoint = Endpoint::new(reference, &options.plain_http_hosts)?;
-    if let Target::Digest(digest) = &endpoint.target {
-        return Ok(digest.to_string());
+    if let Some(digest) = &reference.digest {
+        return Ok(digest.parse::<Digest>()?.to_string());
     }
-    let target = endpoint.target.clone();
-    Ok(RegistryClient::new(endpoint, options)?.manifest_digest(&target, &()).await?.to_string())
+    let places = places(reference, options)?;
+    let ask = |endpoint: Endpoint, options: PullOptions| -> BoxFuture<'_, Result<String, OciError>> {
+        Box::pin(async move {
+            let target = endpoint.target.clone();
+            Ok(RegistryClient::new(endpoint, &options)?.manifest_digest(&target, &()).await?.to_string())
+        })
+    };
+    at_first_good_place(reference, places, options, &(), ask).await
 }
 
 pub(super) async fn fetch(
@@ -29,7 +35,54 @@ pub(super) async fn fetch(
     progress: &Arc<dyn Progress>,
 ) -> Result<StoredImage, OciError> {
     let progress = &**progress;
-    let endpoint = Endpoint::new(reference, &options.plain_http_hosts)?;
+    let places = places(reference, options)?;
+    let fetch = |endpoint: Endpoint, options: PullOptions| -> BoxFuture<'_, Result<StoredImage, OciError>> {
+        Box::pin(async move { fetch_from(store, reference, endpoint, &options, progress).await })
+    };
+    at_first_good_place(reference, places, options, progress, fetch).await
+}
+
+/// Tries one place after the other, as long as it is the place that is at fault; what came from one is not asked of the
+/// next.
+async fn at_first_good_place<'a, T>(
+    reference: &ImageReference,
+    places: Vec<Endpoint>,
+    options: &PullOptions,
+    progress: &dyn Progress,
+    attempt: impl Fn(Endpoint, PullOptions) -> BoxFuture<'a, Result<T, OciError>>,
+) -> Result<T, OciError> {
+    let mut tried = Vec::new();
+    let mut places = places.into_iter().peekable();
+    while let Some(endpoint) = places.next() {
+        let is_last = places.peek().is_none();
+        // With another place at hand, patience is better spent there.
+        let retries = if is_last { options.retries } else { options.retries.min(1) };
+        let place = endpoint.image();
+        match attempt(endpoint, PullOptions { retries, ..options.clone() }).await {
+            Ok(done) => return Ok(done),
+            Err(error) if is_last && tried.is_empty() => return Err(error),
+            Err(error) if !error.is_of_the_place() => return Err(error),
+            Err(error) => {
+                if !is_last {
+                    let reason = format!("{place}: {error}; asking the next place");
+                    tracing::debug!(%reason);
+                    let (attempt, after) = (tried.len() as u32 + 1, std::time::Duration::ZERO);
+                    progress.event(ProgressEvent::Retrying { reason, attempt, after });
+                }
+                tried.push((place, error));
+            }
+        }
+    }
+    Err(OciError::NoPlaceHas { reference: reference.to_string(), tried })
+}
+
+async fn fetch_from(
+    store: &ContentStore,
+    reference: &ImageReference,
+    endpoint: Endpoint,
+    options: &PullOptions,
+    progress: &dyn Progress,
+) -> Result<StoredImage, OciError> {
     let target = endpoint.target.clone();
     let image = endpoint.image();
     let client = RegistryClient::new(endpoint, options)?;

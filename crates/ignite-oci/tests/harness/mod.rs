@@ -1,6 +1,7 @@
 //! Small images, a real registry, and a proxy that misbehaves on request.
 #![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part")]
 
+pub mod engines;
 pub mod images;
 pub mod proxy;
 pub mod registry;

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 pub struct TestRegistry {
     child: Child,
     pub address: String,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 /// What to configure besides the storage.
@@ -65,7 +65,21 @@ impl TestRegistry {
             }
         });
         let address = receiver.recv_timeout(Duration::from_secs(30)).expect("docker-registry listens");
-        TestRegistry { child, address, _dir: dir }
+        TestRegistry { child, address, dir }
+    }
+
+    /// Its configuration, with the port it got.
+    pub fn config(&self) -> std::path::PathBuf {
+        let config = fs::read_to_string(self.dir.path().join("config.yml")).unwrap();
+        let path = self.dir.path().join("again.yml");
+        fs::write(&path, config.replace("127.0.0.1:0", &self.address)).unwrap();
+        path
+    }
+
+    /// Ends the process; its content stays until the drop.
+    pub fn end_process(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     /// Pushes `image` as `name` (`test/busybox:v1`).
