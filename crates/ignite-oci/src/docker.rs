@@ -110,14 +110,17 @@ impl DockerEngine {
     /// An archive of the image, as `docker save` writes it.
     pub(crate) async fn export(&self, name: &str) -> Result<Response, OciError> {
         let what = format!("export {name}");
-        let response = self.send(self.request(Method::GET, &format!("images/get?names={}", escape(name))), &what).await?;
+        let response =
+            self.send(self.request(Method::GET, &format!("images/get?names={}", escape(name))), &what).await?;
         self.success(response, &what).await
     }
 
     /// The next piece of a body, within the idle timeout.
     pub(crate) async fn next_piece(&self, response: &mut Response) -> Result<Option<bytes::Bytes>, OciError> {
         match tokio::time::timeout(self.options.idle_timeout, response.chunk()).await {
-            Err(_) => Err(self.refused("answer", format!("nothing came for {} s", self.options.idle_timeout.as_secs()))),
+            Err(_) => {
+                Err(self.refused("answer", format!("nothing came for {} s", self.options.idle_timeout.as_secs())))
+            }
             Ok(piece) => piece.map_err(|error| self.refused("answer", error.without_url().to_string())),
         }
     }

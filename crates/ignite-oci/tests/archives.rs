@@ -7,7 +7,8 @@ use harness::images::*;
 use harness::{Events, have, layer_contents, leftovers, options, silent};
 use ignite_api::ImageSource;
 use ignite_oci::{
-    ContainerdOptions, ContentStore, OciError, ProgressEvent, PullOptions, StoredImage, fetch, load_stored, resolve_digest,
+    ContainerdOptions, ContentStore, OciError, ProgressEvent, PullOptions, StoredImage, fetch, load_stored,
+    resolve_digest,
 };
 use serde_json::json;
 use std::collections::BTreeSet;

@@ -130,7 +130,10 @@ async fn a_damaged_blob_of_containerd_is_refused() {
     let error = take(&store, &format!("containerd:{NAME}"), &of_containerd(&containerd)).await.unwrap_err();
     assert!(matches!(error, OciError::DigestMismatch { .. }), "{error:?}");
     let found = leftovers(&store);
-    assert!(!found.iter().any(|path| path.contains(image.layers[0].digest().trim_start_matches("sha256:"))), "{found:?}");
+    assert!(
+        !found.iter().any(|path| path.contains(image.layers[0].digest().trim_start_matches("sha256:"))),
+        "{found:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,7 +148,10 @@ async fn what_containerd_lacks_is_pulled_for_it_by_its_hosts_toml() {
     // The registry of that name is not there; its mirror is.
     let hosts = containerd.dir.path().join("certs.d/test.example");
     std::fs::create_dir_all(&hosts).unwrap();
-    let toml = format!("server = 'http://127.0.0.1:9'\n[host.'http://{}']\n  capabilities = ['pull', 'resolve']\n", registry.address);
+    let toml = format!(
+        "server = 'http://127.0.0.1:9'\n[host.'http://{}']\n  capabilities = ['pull', 'resolve']\n",
+        registry.address
+    );
     std::fs::write(hosts.join("hosts.toml"), toml).unwrap();
     let (_dir, store) = store();
     let name = "test.example/mirrored/busybox:v1";

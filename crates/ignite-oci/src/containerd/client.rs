@@ -4,7 +4,8 @@ use super::grpc::{ALREADY_EXISTS, Answers, Channel, GrpcError, NOT_FOUND};
 use super::messages::{
     AddResourceRequest, CreateLeaseRequest, CreateLeaseResponse, DeleteLeaseRequest, Descriptor, Empty, FieldMask,
     GetImageRequest, Image, ImageMessage, InfoRequest, InfoResponse, LeasedResource, PluginsRequest, PluginsResponse,
-    ReadContentRequest, ReadContentResponse, UpdateImageRequest, WriteAction, WriteContentRequest, WriteContentResponse,
+    ReadContentRequest, ReadContentResponse, UpdateImageRequest, WriteAction, WriteContentRequest,
+    WriteContentResponse,
 };
 use crate::OciError;
 use crate::digest::Digest;
@@ -40,8 +41,11 @@ impl Containerd {
         let path = address.socket.clone();
         let connected = tokio::time::timeout(deadline, Channel::connect(&path, deadline)).await;
         let connected = connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
-        let channel =
-            connected.map_err(|source| OciError::EngineUnreachable { engine: "containerd", socket: path.clone(), source })?;
+        let channel = connected.map_err(|source| OciError::EngineUnreachable {
+            engine: "containerd",
+            socket: path.clone(),
+            source,
+        })?;
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(|_| OciError::WorkerLost)?;
         let mut client = Containerd { channel, address: path, lease: format!("ignite-{}", hex::encode(random)) };
@@ -97,7 +101,8 @@ impl Containerd {
         };
         let image = Some(Image { name: name.to_owned(), labels: HashMap::new(), target: Some(target) });
         let request = ImageMessage { image: image.clone() };
-        let created = self.channel.call::<_, ImageMessage>("containerd.services.images.v1.Images/Create", &request).await;
+        let created =
+            self.channel.call::<_, ImageMessage>("containerd.services.images.v1.Images/Create", &request).await;
         let done = match created {
             Err(GrpcError::Status { code: ALREADY_EXISTS, .. }) => {
                 let update_mask = Some(FieldMask { paths: vec!["target".to_owned()] });
@@ -144,7 +149,9 @@ impl Containerd {
         match self.write_blob(digest, size, &mut content, labels).await {
             Ok(()) | Err(WriteError::Grpc(GrpcError::Status { code: ALREADY_EXISTS, .. })) => Ok(()),
             Err(WriteError::Grpc(error)) => Err(self.failed(&what)(error)),
-            Err(WriteError::Read(source)) => Err(OciError::Store { action: "read", path: digest.to_string().into(), source }),
+            Err(WriteError::Read(source)) => {
+                Err(OciError::Store { action: "read", path: digest.to_string().into(), source })
+            }
         }
     }
 

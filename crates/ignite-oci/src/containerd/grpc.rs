@@ -150,12 +150,12 @@ impl Requests {
         while bytes.has_remaining() {
             self.stream.reserve_capacity(bytes.len());
             let stream = &mut self.stream;
-            let granted = match tokio::time::timeout(self.deadline, poll_fn(|context| stream.poll_capacity(context))).await
-            {
-                Err(_) => return Err(GrpcError::Timeout(self.deadline)),
-                Ok(None) => return Err(malformed("the server stopped listening")),
-                Ok(Some(granted)) => granted?,
-            };
+            let granted =
+                match tokio::time::timeout(self.deadline, poll_fn(|context| stream.poll_capacity(context))).await {
+                    Err(_) => return Err(GrpcError::Timeout(self.deadline)),
+                    Ok(None) => return Err(malformed("the server stopped listening")),
+                    Ok(Some(granted)) => granted?,
+                };
             let piece = bytes.split_to(granted.min(bytes.len()));
             self.stream.send_data(piece, is_last && bytes.is_empty())?;
         }
@@ -325,7 +325,9 @@ mod tests {
         headers.insert("grpc-status", HeaderValue::from_static("5"));
         headers.insert("grpc-message", HeaderValue::from_static("image %22x%22: not found"));
         let error = check_status(&headers, true).unwrap_err();
-        assert!(matches!(&error, GrpcError::Status { code: NOT_FOUND, message } if message == "image \"x\": not found"));
+        assert!(
+            matches!(&error, GrpcError::Status { code: NOT_FOUND, message } if message == "image \"x\": not found")
+        );
     }
 
     proptest! {

@@ -181,7 +181,9 @@ async fn on_worker<T: Send + 'static>(
 }
 
 /// Waits for a lock on a thread of its own: other than the runtime's, it does not keep the program from ending.
-pub(crate) async fn wait_on_thread<T: Send + 'static>(wait: impl FnOnce() -> T + Send + 'static) -> Result<T, OciError> {
+pub(crate) async fn wait_on_thread<T: Send + 'static>(
+    wait: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, OciError> {
     let (sender, receiver) = oneshot::channel();
     let spawned = std::thread::Builder::new().name("blob-lock".to_owned()).spawn(move || {
         // Nobody waits any more when the fetch was cancelled; the lock is let go by the drop.

@@ -76,8 +76,7 @@ impl Endpoint {
         };
         let may_be_plain = Endpoint::allows_plain(&host, options);
         let registry = if is_hub { "docker.io".to_owned() } else { registry };
-        let trust =
-            Trust { accepts_any_certificate: is_listed(&host, &options.insecure_hosts), ..Trust::default() };
+        let trust = Trust { accepts_any_certificate: is_listed(&host, &options.insecure_hosts), ..Trust::default() };
         let repository = reference.repository.clone();
         let base_path = "/v2".to_owned();
         Ok(Endpoint { registry, host, repository, target, may_be_plain, base_path, namespace: None, trust })

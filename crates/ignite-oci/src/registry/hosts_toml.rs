@@ -74,8 +74,7 @@ fn parse(text: &str, dir: &Path, server: &str) -> Result<Vec<HostEntry>, String>
     let file: HostsFile = toml::from_str(text).map_err(|error| error.to_string())?;
     let mut hosts = Vec::new();
     for (url, settings) in in_written_order(text, &file.host) {
-        let settings: HostSettings =
-            settings.clone().try_into().map_err(|error: toml::de::Error| error.to_string())?;
+        let settings: HostSettings = settings.clone().try_into().map_err(|error: toml::de::Error| error.to_string())?;
         let pulls = settings.capabilities.as_ref().is_none_or(|can| can.iter().any(|what| what == "pull"));
         if pulls {
             hosts.push(entry(url, &settings, dir)?);
@@ -154,7 +153,8 @@ mod tests {
               override_path = true
         "#;
         let hosts = parse(text, Path::new("/d"), "https://index.docker.io").unwrap();
-        let shown: Vec<_> = hosts.iter().map(|host| (host.host.as_str(), host.base_path.as_str(), host.is_plain)).collect();
+        let shown: Vec<_> =
+            hosts.iter().map(|host| (host.host.as_str(), host.base_path.as_str(), host.is_plain)).collect();
         assert_eq!(
             shown,
             [

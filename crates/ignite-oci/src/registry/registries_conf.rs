@@ -54,9 +54,7 @@ pub(super) enum Route {
     /// To these places, in this order.
     Places(Vec<Place>),
     /// Nowhere: the registry of that prefix is blocked.
-    Blocked {
-        prefix: String,
-    },
+    Blocked { prefix: String },
 }
 
 impl RegistriesConf {
@@ -210,13 +208,21 @@ mod tests {
                 "docker.io/library/redis",
                 Some("redis"),
                 false,
-                vec!["mirror.lan:5000/hub/library/redis insecurely", "tags.lan/library/redis", "docker.io/library/redis"],
+                vec![
+                    "mirror.lan:5000/hub/library/redis insecurely",
+                    "tags.lan/library/redis",
+                    "docker.io/library/redis",
+                ],
             ),
             (
                 "docker.io/library/redis",
                 None,
                 true,
-                vec!["mirror.lan:5000/hub/library/redis insecurely", "digests.lan/library/redis", "docker.io/library/redis"],
+                vec![
+                    "mirror.lan:5000/hub/library/redis insecurely",
+                    "digests.lan/library/redis",
+                    "docker.io/library/redis",
+                ],
             ),
             ("docker.io/secret/app", None, false, vec!["vault.lan/s/app"]),
             (

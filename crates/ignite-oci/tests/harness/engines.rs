@@ -18,13 +18,8 @@ pub struct Daemon {
 impl Daemon {
     fn start(dir: TempDir, socket: PathBuf, mut command: Command) -> Daemon {
         let log = fs::File::create(dir.path().join("log")).unwrap();
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .process_group(0)
-            .spawn()
-            .unwrap();
+        let child =
+            command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).process_group(0).spawn().unwrap();
         let daemon = Daemon { child, socket, dir };
         let deadline = Instant::now() + Duration::from_secs(60);
         while UnixStream::connect(&daemon.socket).is_err() {
