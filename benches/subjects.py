@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import copying as copying_subject
 import measure
 import phases
 from measure import median, spread
@@ -181,6 +182,11 @@ def exec_round_trip(bench):
     yield judged("exec / ssh", f"1/{1 / ratio:.0f}", ratio, 1 / 20, "<= 1/20")
 
 
+def copying(bench):
+    """`cp` of a 1 GiB file and of a tree of 20,000 files, both ways, against scp to the same guest."""
+    return copying_subject.copying(bench, Row, judged, free_port)
+
+
 def listing(bench):
     """`ps -a` with 1,000 VM objects."""
     data = bench.work / "listing"
@@ -234,6 +240,7 @@ ALL = {
     "imports": imports,
     "second": second,
     "exec": exec_round_trip,
+    "copying": copying,
     "listing": listing,
     "memory": memory,
     "guest": guest,

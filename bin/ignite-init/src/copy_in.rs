@@ -4,13 +4,15 @@ use ignite_agent_protocol::message::StreamExit;
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Component, Path, PathBuf};
 use tar::{Archive, Entry, EntryType};
 
 /// Directories whose times are set at the end; those of more are left.
 const MAX_DIRECTORIES: usize = 65_536;
+/// Bytes read and written at once: each call costs as much as some kilobytes do.
+const BUFFER_BYTES: usize = 128 * 1024;
 
 /// Where an archive goes.
 #[derive(Debug)]
@@ -61,9 +63,29 @@ impl Target {
     }
 }
 
+/// The directory that the last member went to: most go to the same as the one before.
+#[derive(Default)]
+struct LastParent(Option<(PathBuf, OwnedFd)>);
+
+impl LastParent {
+    /// As [`Target::parent`].
+    fn of<'p>(&mut self, target: &Target, path: &'p Path) -> io::Result<(&OwnedFd, &'p std::ffi::OsStr)> {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let parent = path.parent().unwrap_or(Path::new(""));
+        let kept = self.0.take().filter(|(kept, _)| kept == parent);
+        let opened = match kept {
+            Some(kept) => kept,
+            None => (parent.to_owned(), target.parent(path)?.0),
+        };
+        Ok((&self.0.insert(opened).1, name))
+    }
+}
+
 /// Extracts everything. Blocks; runs in a process of its own.
 pub fn run(target: &Target, input: File) -> StreamExit {
-    match extract(target, input) {
+    // Files are made with the mode they shall have.
+    rustix::process::umask(Mode::empty());
+    match extract(target, BufReader::with_capacity(BUFFER_BYTES, input)) {
         Ok(()) => StreamExit::Exited { code: 0 },
         Err(e) => StreamExit::Failed { code: 125, message: format!("copy: {e}") },
     }
@@ -71,13 +93,14 @@ pub fn run(target: &Target, input: File) -> StreamExit {
 
 fn extract(target: &Target, mut input: impl Read) -> io::Result<()> {
     let mut directories = Vec::new();
+    let (mut last_parent, mut buffer) = (LastParent::default(), vec![0; BUFFER_BYTES]);
     let mut archive = Archive::new(&mut input);
     for entry in archive.entries()? {
         let mut entry = entry?;
         let path = entry.path()?.into_owned();
         let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
         let below = below(&path).map_err(named)?;
-        add(target, &mut entry, &below).map_err(named)?;
+        add(target, &mut last_parent, &mut entry, &below, &mut buffer).map_err(named)?;
         if entry.header().entry_type() == EntryType::Directory && directories.len() < MAX_DIRECTORIES {
             directories.push((below, entry.header().mtime()?));
         }
@@ -108,7 +131,13 @@ fn below(path: &Path) -> io::Result<PathBuf> {
     Ok(below)
 }
 
-fn add<R: Read>(target: &Target, entry: &mut Entry<'_, R>, path: &Path) -> io::Result<()> {
+fn add<R: Read>(
+    target: &Target,
+    last_parent: &mut LastParent,
+    entry: &mut Entry<'_, R>,
+    path: &Path,
+    buffer: &mut [u8],
+) -> io::Result<()> {
     let header = entry.header();
     let kind = header.entry_type();
     let mode = header.mode()? & 0o7777;
@@ -124,13 +153,13 @@ fn add<R: Read>(target: &Target, entry: &mut Entry<'_, R>, path: &Path) -> io::R
         // The archive's own top; the target keeps its owner and mode.
         return Ok(());
     }
-    let (parent, name) = target.parent(path)?;
+    let (parent, name) = last_parent.of(target, path)?;
     match kind {
         EntryType::Directory => {
-            match fs::mkdirat(&parent, name, Mode::from_raw_mode(0o700)) {
+            match fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
                 Ok(()) => {}
                 Err(Errno::EXIST) => {
-                    let stat = fs::statat(&parent, name, AtFlags::empty())?;
+                    let stat = fs::statat(parent, name, AtFlags::empty())?;
                     if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
                         return Err(io::Error::other("exists and is not a directory"));
                     }
@@ -142,27 +171,20 @@ fn add<R: Read>(target: &Target, entry: &mut Entry<'_, R>, path: &Path) -> io::R
             return Ok(fs::fchmod(&directory, Mode::from_raw_mode(mode))?);
         }
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-            let temporary = format!(".ignite-copy-{}", rustix::process::getpid().as_raw_nonzero());
-            clear(&parent, temporary.as_ref())?;
-            let written = write_file(&parent, &temporary, entry, mode, owner, mtime);
-            let done = written.and_then(|()| Ok(fs::renameat(&parent, &*temporary, &parent, name)?));
-            if done.is_err() {
-                // The first error is the one to tell; the name may not even have been made.
-                let _ = fs::unlinkat(&parent, &*temporary, AtFlags::empty());
-            }
-            return done;
+            let attributes = Attributes { mode, owner, mtime };
+            return add_file(parent, name, entry, &attributes, buffer);
         }
         EntryType::Link => {
             let link = entry.link_name()?.ok_or_else(|| io::Error::other("hard link without a target"))?;
             let link = below(&link)?;
             let (from, from_name) = target.parent(&link)?;
-            clear(&parent, name)?;
-            return Ok(fs::linkat(&from, from_name, &parent, name, AtFlags::empty())?);
+            clear(parent, name)?;
+            return Ok(fs::linkat(&from, from_name, parent, name, AtFlags::empty())?);
         }
         EntryType::Symlink => {
             let link = entry.link_name()?.ok_or_else(|| io::Error::other("symbolic link without a target"))?;
-            clear(&parent, name)?;
-            fs::symlinkat(&*link, &parent, name)?;
+            clear(parent, name)?;
+            fs::symlinkat(&*link, parent, name)?;
         }
         EntryType::Fifo | EntryType::Char | EntryType::Block => {
             let kind = match kind {
@@ -172,34 +194,84 @@ fn add<R: Read>(target: &Target, entry: &mut Entry<'_, R>, path: &Path) -> io::R
             };
             let major = header.device_major()?.unwrap_or(0);
             let minor = header.device_minor()?.unwrap_or(0);
-            clear(&parent, name)?;
-            fs::mknodat(&parent, name, kind, Mode::from_raw_mode(mode), fs::makedev(major, minor))?;
-            fs::chmodat(&parent, name, Mode::from_raw_mode(mode), AtFlags::empty())?;
+            clear(parent, name)?;
+            fs::mknodat(parent, name, kind, Mode::from_raw_mode(mode), fs::makedev(major, minor))?;
+            fs::chmodat(parent, name, Mode::from_raw_mode(mode), AtFlags::empty())?;
         }
         other => return Err(io::Error::other(format!("unknown kind {:?} of archive member", other.as_byte()))),
     }
-    fs::chownat(&parent, name, Some(owner.0), Some(owner.1), AtFlags::SYMLINK_NOFOLLOW)?;
-    Ok(fs::utimensat(&parent, name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW)?)
+    fs::chownat(parent, name, Some(owner.0), Some(owner.1), AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(fs::utimensat(parent, name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-/// Writes a file under a name of its own: what has the final name stays whole until this is.
-fn write_file<R: Read>(
-    parent: &OwnedFd,
-    name: &str,
-    entry: &mut Entry<'_, R>,
+/// What a file gets besides its content.
+struct Attributes {
     mode: u32,
     owner: (Uid, Gid),
     mtime: u64,
+}
+
+/// Writes a file. What has the name already stays whole until the new one is; a name that is free is taken at once, which
+/// spares every new file of a tree a rename.
+fn add_file<R: Read>(
+    parent: &OwnedFd,
+    name: &std::ffi::OsStr,
+    entry: &mut Entry<'_, R>,
+    attributes: &Attributes,
+    buffer: &mut [u8],
 ) -> io::Result<()> {
-    let size = entry.size();
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = File::from(fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))?);
-    if io::copy(entry, &mut file)? != size {
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive ends within it"));
+    let create = |name: &std::ffi::OsStr| {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // Nobody but its owner may open what is not its owner's yet.
+        let mode = if attributes.owner.0.is_root() { attributes.mode & 0o777 } else { 0o600 };
+        fs::openat(parent, name, flags, Mode::from_raw_mode(mode)).map(File::from)
+    };
+    let temporary = std::ffi::OsString::from(format!(".ignite-copy-{}", rustix::process::getpid().as_raw_nonzero()));
+    let (file, made) = match create(name) {
+        Err(Errno::EXIST) => {
+            clear(parent, &temporary)?;
+            (create(&temporary)?, temporary.as_os_str())
+        }
+        created => (created?, name),
+    };
+    let mut done = write_file(file, entry, attributes, buffer);
+    if done.is_ok() && made != name {
+        done = fs::renameat(parent, made, parent, name).map_err(io::Error::from);
     }
-    fs::fchown(&file, Some(owner.0), Some(owner.1))?;
-    fs::fchmod(&file, Mode::from_raw_mode(mode))?;
-    Ok(fs::futimens(&file, &times(mtime))?)
+    if done.is_err() {
+        // The first error is the one to tell.
+        let _ = fs::unlinkat(parent, made, AtFlags::empty());
+    }
+    done
+}
+
+fn write_file<R: Read>(
+    mut file: File,
+    entry: &mut Entry<'_, R>,
+    attributes: &Attributes,
+    buffer: &mut [u8],
+) -> io::Result<()> {
+    let mut left = entry.size();
+    while left > 0 {
+        let len = match entry.read(buffer) {
+            Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive ends within it")),
+            Ok(len) => len,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(e),
+        };
+        file.write_all(&buffer[..len])?;
+        left = left.saturating_sub(len as u64);
+    }
+    // Mostly they are right already: looking is cheaper than setting, which the file system's journal takes part in.
+    let stat = fs::fstat(&file)?;
+    let (uid, gid) = attributes.owner;
+    if (stat.st_uid, stat.st_gid) != (uid.as_raw(), gid.as_raw()) {
+        fs::fchown(&file, Some(uid), Some(gid))?;
+    }
+    if stat.st_mode & 0o7777 != attributes.mode || !uid.is_root() {
+        fs::fchmod(&file, Mode::from_raw_mode(attributes.mode))?;
+    }
+    Ok(fs::futimens(&file, &times(attributes.mtime))?)
 }
 
 /// Removes what has the name, as tar(1) does before it extracts; a directory is not replaced.

@@ -9,6 +9,10 @@ use std::io;
 
 /// Bytes waiting to be written above which no more output of processes is read.
 const OUTBOX_BYTES: usize = 256 * 1024;
+/// What a port hands over at once when there is more.
+const PAGE_BYTES: usize = 4096;
+/// Most reads of the channel before everything else gets its turn: a frame and a half.
+const READS_AT_ONCE: usize = 24;
 /// Longest line of a `Log` message, in bytes.
 const LOG_BYTES: usize = 4096;
 
@@ -162,17 +166,22 @@ impl Wire {
     /// returned all the same.
     pub fn receive(&mut self) -> Vec<Incoming> {
         let mut incoming = Vec::new();
-        match self.channel.read(self.decoder.space()) {
-            Ok(0) => self.disconnect(),
-            Ok(n) => {
-                self.decoder.filled(n);
-                if self.decode(&mut incoming).is_err() {
-                    // A host that breaks the protocol is no host; it may connect again.
-                    self.disconnect();
+        // A port hands over a page at a time: some more reads cost less than as many rounds of the agent's loop.
+        for _ in 0..READS_AT_ONCE {
+            match self.channel.read(self.decoder.space()) {
+                Ok(n) if n > 0 => {
+                    self.decoder.filled(n);
+                    match self.decode(&mut incoming) {
+                        Ok(()) if n >= PAGE_BYTES => continue,
+                        Ok(()) => {}
+                        // A host that breaks the protocol is no host; it may connect again.
+                        Err(()) => self.disconnect(),
+                    }
                 }
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                Ok(_) | Err(_) => self.disconnect(),
             }
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            Err(_) => self.disconnect(),
+            break;
         }
         incoming
     }
