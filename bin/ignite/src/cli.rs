@@ -1,8 +1,8 @@
 //! The table of commands, one row each, and the flags that all of them share.
 
 use crate::commands::{
-    attach, completion, cp, create, doctor, exec, image, inspect, kernel, kill, logs, manual, network, proxy, ps,
-    restart, rm, run, ssh, start, stop, version, vm, wait,
+    apply, attach, completion, cp, create, delete, diff, doctor, exec, image, inspect, kernel, kill, logs, manual,
+    network, proxy, ps, restart, rm, run, ssh, stack, start, stop, version, vm, wait,
 };
 use crate::context::Context;
 use crate::report::Caller;
@@ -118,6 +118,15 @@ pub enum Command {
     Inspect(inspect::Args),
     /// Wait until VMs have ended and print their exit codes
     Wait(wait::Args),
+    /// Make VMs as manifests say
+    Apply(apply::Args),
+    /// Show what `apply` would do, and why
+    Diff(diff::Args),
+    /// Remove the VMs that manifests name
+    Delete(delete::Args),
+    /// Manage stacks: the VMs of a directory, in the order of what they depend on
+    #[command(visible_alias = "stacks")]
+    Stack(stack::Args),
     /// Manage images
     #[command(visible_alias = "images")]
     Image(image::Args),
@@ -167,6 +176,10 @@ impl Command {
             Command::Cp(args) => cp::run(args, context).await,
             Command::Inspect(args) => inspect::run(args, context).await,
             Command::Wait(args) => wait::run(args, context).await,
+            Command::Apply(args) => apply::run(args, context).await,
+            Command::Diff(args) => diff::run(args, context).await,
+            Command::Delete(args) => delete::run(args, context).await,
+            Command::Stack(args) => stack::run(args, context).await,
             Command::Image(args) => image::run(args, context).await,
             Command::Rmi(args) => image::rm::run(args, context).await,
             Command::Kernel(args) => kernel::run(args, context).await,

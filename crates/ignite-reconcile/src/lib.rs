@@ -21,6 +21,7 @@ mod load;
 mod ownership;
 mod perform;
 mod plan;
+mod settle;
 mod wanted;
 
 pub use backoff::BackOff;
@@ -32,4 +33,5 @@ pub use fleet::{Fleet, FleetError, Reconfigure};
 pub use load::{MAX_MANIFEST_FILES, load, load_text, shown_path};
 pub use ownership::{MANIFEST_ANNOTATION, OWNER_ANNOTATION, Owner, STACK_LABEL, owner_of};
 pub use plan::{Action, Options, Step, plan};
+pub use settle::{Unfinished, removal_waves, settle};
 pub use wanted::{Origin, WantedSet, WantedVm};

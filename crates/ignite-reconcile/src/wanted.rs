@@ -59,6 +59,24 @@ pub struct WantedSet {
 }
 
 impl WantedSet {
+    /// Adds another set; a VM that both have is a problem of the other.
+    pub fn extend(&mut self, other: WantedSet) {
+        let taken: BTreeSet<String> = self.vms.iter().map(|wanted| wanted.name().to_owned()).collect();
+        for wanted in other.vms {
+            if taken.contains(wanted.name()) {
+                let message = format!("metadata.name: {} is there twice", wanted.name());
+                let Origin { file, line } = wanted.origin;
+                self.problems.push(LoadProblem { file: file.clone(), line: Some(line), message });
+                self.broken_files.insert(file);
+            } else {
+                self.vms.push(wanted);
+            }
+        }
+        self.problems.extend(other.problems);
+        self.broken_files.extend(other.broken_files);
+        self.is_incomplete |= other.is_incomplete;
+    }
+
     /// The VM of this name.
     pub fn find(&self, name: &str) -> Option<&WantedVm> {
         self.vms.iter().find(|wanted| wanted.name() == name)

@@ -1,9 +1,12 @@
 //! One file per command: parse, one verb of the engine, render.
 
+pub mod apply;
 pub mod attach;
 pub mod completion;
 pub mod cp;
 pub mod create;
+pub mod delete;
+pub mod diff;
 pub mod doctor;
 pub mod exec;
 pub mod image;
@@ -19,6 +22,7 @@ pub mod restart;
 pub mod rm;
 pub mod run;
 pub mod ssh;
+pub mod stack;
 pub mod start;
 pub mod stop;
 pub mod version;
@@ -27,6 +31,7 @@ pub mod wait;
 
 mod leftovers;
 pub mod manifest;
+pub mod manifests;
 mod many;
 mod network_flags;
 mod object_list;

@@ -2,6 +2,7 @@
 
 pub mod document;
 pub mod duration;
+pub mod plan;
 pub mod progress;
 pub mod status;
 pub mod table;
