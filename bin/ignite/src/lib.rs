@@ -3,6 +3,7 @@
 //! `ignite` and `ignited` are thin `main`s over this: they parse, call a verb of the engine, and render. Nothing here is
 //! promised to other programs.
 
+pub mod candidates;
 pub mod cli;
 pub mod commands;
 pub mod context;

@@ -3,11 +3,12 @@
 use clap::Parser;
 use ignite::cli::{self, Cli};
 use ignite::report::{self, Caller};
-use ignite::{program, terminal, weave_order};
+use ignite::{candidates, program, terminal, weave_order};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    candidates::answer();
     let argv: Vec<OsString> = std::env::args_os().collect();
     terminal::restore_on_panic();
     let cli = match Cli::try_parse_from(&argv) {

@@ -91,6 +91,7 @@ const TESTS: &[Test] = tests! {
         help_and_version_are_on_standard_output
         doctor_says_what_this_host_can_do
         completions_are_generated
+        a_shell_offers_the_vms_that_a_command_makes_sense_for
         a_hostile_archive_is_refused_and_leaves_nothing;
 };
 

@@ -1,8 +1,11 @@
-//! `ignite completion`: a script for a shell.
+//! `ignite completion`: a script with which a shell asks this program for what could come next.
 
-use crate::cli::Cli;
-use clap::CommandFactory;
+use crate::candidates::VARIABLE;
+use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
 use std::io::Write;
+
+/// A file of zsh's `fpath` is the body of a function, which is called for the first completion.
+const AUTOLOADED: &[u8] = b"\nif [[ $funcstack[1] = _ignite ]]; then _clap_dynamic_completer_ignite \"$@\"; fi\n";
 
 /// Flags of `completion`.
 #[derive(Debug, clap::Args)]
@@ -24,7 +27,7 @@ pub enum Shell {
 }
 
 impl Shell {
-    /// Who writes its scripts.
+    /// Who writes a script that asks nobody.
     pub fn generator(self) -> clap_complete::Shell {
         match self {
             Shell::Bash => clap_complete::Shell::Bash,
@@ -36,9 +39,18 @@ impl Shell {
 
 /// Prints the script.
 pub fn run(args: Args) -> anyhow::Result<u8> {
-    // The generator panics when its writer fails: it writes to memory.
+    let shell: &dyn EnvCompleter = match args.shell {
+        Shell::Bash => &Bash,
+        Shell::Zsh => &Zsh,
+        Shell::Fish => &Fish,
+    };
     let mut script = Vec::new();
-    clap_complete::generate(args.shell.generator(), &mut Cli::command(), "ignite", &mut script);
-    std::io::stdout().lock().write_all(&script)?;
+    shell.write_registration(VARIABLE, "ignite", "ignite", "ignite", &mut script)?;
+    if args.shell == Shell::Zsh {
+        script.extend(AUTOLOADED);
+    }
+    let mut out = std::io::stdout().lock();
+    out.write_all(&script)?;
+    out.flush()?;
     Ok(0)
 }

@@ -84,6 +84,27 @@ pub fn completions_are_generated() {
     Invocation::new("bash").args(["-n"]).stdin(bash).finish().succeeds();
 }
 
+pub fn a_shell_offers_the_vms_that_a_command_makes_sense_for() {
+    let host = Host::new();
+    host.does(["create", "--name", "at-rest", busybox(), "true"]).succeeds();
+    let programs = ignite_e2e::host::program("ignite");
+    let directory = programs.parent().expect("a directory").display();
+    let path = format!("{directory}:{}", std::env::var("PATH").unwrap_or_default());
+    let bash = Invocation::new("bash").args(["--norc", "--noprofile", "-i"]).env("PATH", path);
+    let bash = bash.env("IGNITE_DATA_DIR", host.data_dir()).env("IGNITE_RUN_DIR", host.run_dir()).env("PS1", "> ");
+    let mut shell = ignite_e2e::Terminal::open(bash);
+    shell.shows("> ").types("source <(ignite completion)\r").shows("> ");
+    // A VM at rest can be started and removed; there is nothing to stop.
+    shell.types("ignite start at\t").shows("ignite start at-rest").types("\x03").shows("> ");
+    shell.types("ignite rm at\t").shows("ignite rm at-rest").types("\x03").shows("> ");
+    shell.types("ignite stop at\t<").shows("ignite stop at<").types("\x03").shows("> ");
+    shell.types("ignite ver\t").shows("ignite version").types("\r").shows("Ignite version: v").shows("> ");
+    shell.types("exit\r");
+    shell.finish().succeeds().does_not_say("stop at-rest");
+    host.does(["rm", "at-rest"]).succeeds();
+    host.assert_nothing_left();
+}
+
 pub fn a_hostile_archive_is_refused_and_leaves_nothing() {
     let host = Host::new();
     for (name, bytes) in [
