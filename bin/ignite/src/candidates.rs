@@ -73,7 +73,8 @@ fn with_candidates(command: Command) -> Command {
 
 fn named(command: &str, argument: &Arg) -> Option<Named> {
     let id = argument.get_id().as_str().to_uppercase();
-    let value_name = argument.get_value_names().and_then(|names| names.first()).map_or(id.as_str(), |name| name.as_str());
+    let value_name =
+        argument.get_value_names().and_then(|names| names.first()).map_or(id.as_str(), |name| name.as_str());
     match value_name {
         "VM" | "VMS" => Some(Named::Vm(Wanted::of(command))),
         "IMAGE" | "IMAGES" => Some(Named::Image),
@@ -115,7 +116,8 @@ impl Completer {
                 .collect(),
             Named::Image => {
                 let images = engine.list_images().unwrap_or_default();
-                let size = |source: Option<&ignite_api::image::OciSourceStatus>| source.map(|source| source.size.human());
+                let size =
+                    |source: Option<&ignite_api::image::OciSourceStatus>| source.map(|source| source.size.human());
                 images
                     .into_iter()
                     .map(|image| {
@@ -198,7 +200,10 @@ mod tests {
             ("rmi", "images", Named::Image),
             ("rmk", "kernels", Named::Kernel),
         ] {
-            assert!(seen.contains(&(expected.0.to_owned(), expected.1.to_owned(), expected.2)), "{expected:?}: {seen:?}");
+            assert!(
+                seen.contains(&(expected.0.to_owned(), expected.1.to_owned(), expected.2)),
+                "{expected:?}: {seen:?}"
+            );
         }
     }
 
@@ -213,7 +218,8 @@ mod tests {
 
     #[test]
     fn directories_are_read_from_an_unfinished_line() {
-        let words: Vec<String> = "ignite --data-dir /d stop --run-dir=/r --ignite-conf".split(' ').map(str::to_owned).collect();
+        let words: Vec<String> =
+            "ignite --data-dir /d stop --run-dir=/r --ignite-conf".split(' ').map(str::to_owned).collect();
         let flags = typed_flags(&words);
         assert_eq!((flags.data_dir, flags.run_dir), (Some("/d".into()), Some("/r".into())));
         assert_eq!(flags.ignite_config, None);
