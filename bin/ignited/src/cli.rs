@@ -1,6 +1,6 @@
 //! The table of commands of `ignited`, one row each.
 
-use crate::commands::{completion, version};
+use crate::commands::{completion, daemon, gitops, status, systemd, version};
 use clap::{CommandFactory, Parser, Subcommand};
 use ignite::cli::GlobalFlags;
 use ignite::context::Context;
@@ -25,6 +25,14 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Keep the VMs of a directory of manifests
+    Daemon(daemon::Args),
+    /// Keep the VMs of Git repositories
+    Gitops(Box<gitops::Args>),
+    /// Show how everything stands, and why something does not
+    Status(status::Args),
+    /// Print a systemd unit that runs a daemon
+    Systemd(systemd::Args),
     /// Print the version
     Version(version::Args),
     /// Print a completion script for a shell
@@ -33,8 +41,12 @@ pub enum Command {
 
 impl Command {
     /// Does it; the answer is the exit code.
-    pub async fn run(self, _context: &Context) -> anyhow::Result<u8> {
+    pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
         match self {
+            Command::Daemon(args) => daemon::run(args, context).await,
+            Command::Gitops(args) => gitops::run(*args, context).await,
+            Command::Status(args) => status::run(args, context).await,
+            Command::Systemd(args) => systemd::run(args, context),
             Command::Version(args) => version::run(args),
             Command::Completion(args) => completion::run(args),
         }

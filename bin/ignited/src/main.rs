@@ -2,6 +2,11 @@
 
 mod cli;
 mod commands;
+mod keeper;
+mod metrics;
+mod server;
+mod service;
+mod status_file;
 
 use clap::Parser;
 use cli::Cli;

@@ -36,6 +36,7 @@ mod ssh;
 mod ssh_keys;
 mod start;
 mod stop;
+mod usage;
 
 pub use copy::CopyOptions;
 pub use create::CreateRequest;
@@ -52,3 +53,4 @@ pub use progress::{Progress, ProgressEvent};
 pub use session::{AttachOptions, Session, SessionEvent, SessionInput, SessionOutput};
 pub use ssh::SshAccess;
 pub use start::{StartMode, Started};
+pub use usage::{NetworkUsage, Usage};

@@ -125,7 +125,7 @@ impl Controller {
             step.action.is_work() && !self.in_flight.contains_key(&step.name) && is_due()
         });
         for step in &work {
-            self.in_flight.insert(step.name.clone(), verb(&step.action));
+            self.in_flight.insert(step.name.clone(), step.action.verb());
         }
         let next = self.remember(&work, &rest);
         Ok(Round { work, found, next, planning })
@@ -212,7 +212,7 @@ impl Controller {
         let mut due = |wait: Duration| next = Some(next.map_or(wait, |earlier: Duration| earlier.min(wait)));
         let mut objects = Vec::with_capacity(work.len() + rest.len());
         for step in work {
-            objects.push(object(step, ObjectState::Progressing, verb(&step.action), None));
+            objects.push(object(step, ObjectState::Progressing, step.action.verb(), None));
         }
         for step in rest {
             if let Some(verb) = self.in_flight.get(&step.name) {
@@ -243,7 +243,7 @@ impl Controller {
                     let seconds = wait.as_secs() + 1;
                     match self.failures.get(&step.name) {
                         Some(error) => {
-                            let message = format!("{}: {error}; again in {seconds} s", verb(&step.action));
+                            let message = format!("{}: {error}; again in {seconds} s", step.action.verb());
                             (ObjectState::Failed, message, error.hint.clone())
                         }
                         None => (ObjectState::Failed, format!("it ended; again in {seconds} s"), None),
@@ -290,26 +290,6 @@ fn object(step: &Step, state: ObjectState, message: impl Into<String>, hint: Opt
 
 fn refusal_hint(step: &Step) -> Option<String> {
     step.uid.as_ref().map(|_| format!("remove it, then it is made as wanted: ignite rm -f {}", step.name))
-}
-
-/// What a step does, as it is told.
-fn verb(action: &Action) -> &'static str {
-    use crate::changes::Effect;
-    match action {
-        Action::Create(_) => "create",
-        Action::Start => "start",
-        Action::Stop => "stop",
-        Action::Change { effect: Effect::Update, .. } => "update",
-        Action::Change { effect: Effect::Restart, .. } => "restart",
-        Action::Change { effect: Effect::Recreate, .. } => "recreate",
-        Action::Remove => "remove",
-        Action::Keep
-        | Action::Completed
-        | Action::Wait(_)
-        | Action::WaitForRemoval(_)
-        | Action::Hold(_)
-        | Action::Refuse(_) => "",
-    }
 }
 
 #[cfg(test)]

@@ -67,6 +67,25 @@ pub enum Action {
 }
 
 impl Action {
+    /// What is done, in the imperative; empty where nothing is.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Action::Create(_) => "create",
+            Action::Start => "start",
+            Action::Stop => "stop",
+            Action::Change { effect: Effect::Update, .. } => "update",
+            Action::Change { effect: Effect::Restart, .. } => "restart",
+            Action::Change { effect: Effect::Recreate, .. } => "recreate",
+            Action::Remove => "remove",
+            Action::Keep
+            | Action::Completed
+            | Action::Wait(_)
+            | Action::WaitForRemoval(_)
+            | Action::Hold(_)
+            | Action::Refuse(_) => "",
+        }
+    }
+
     /// True when there is something to do now.
     pub fn is_work(&self) -> bool {
         match self {

@@ -28,6 +28,12 @@ pub fn write(run_dir: &Path, pid: u32) -> io::Result<()> {
     ignite_store::atomic::write_volatile(&run_dir.join(RECORD), &bytes).map_err(io::Error::other)
 }
 
+/// The recorded VMM, while it lives.
+pub fn pid(run_dir: &Path) -> Option<i32> {
+    let record: VmmRecord = serde_json::from_slice(&std::fs::read(run_dir.join(RECORD)).ok()?).ok()?;
+    (start_ticks(record.pid) == Some(record.start_ticks)).then_some(record.pid)
+}
+
 /// Waits until the recorded VMM is gone; kills it if it has outlived its supervisor.
 pub async fn await_end(run_dir: &Path, deadline: Duration) -> io::Result<()> {
     let Ok(bytes) = std::fs::read(run_dir.join(RECORD)) else { return Ok(()) };

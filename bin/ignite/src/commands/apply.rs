@@ -62,7 +62,7 @@ pub async fn apply(set: WantedSet, options: Options, how: &How, context: &Contex
         match result {
             Ok(()) => told(step, context),
             Err(error) => {
-                let message = format!("could not {} {}: {}", verb(&step.action), step.name, error.message);
+                let message = format!("could not {} {}: {}", step.action.verb(), step.name, error.message);
                 let hint = error.hint.clone();
                 report::print(&hint.map_or_else(
                     || anyhow::anyhow!("{message}"),
@@ -106,19 +106,6 @@ fn told_line(name: &str, uid: Option<&str>, what: &str, context: &Context) -> st
         print_line(uid.unwrap_or(name))
     } else {
         print_line(format_args!("{} {what}", sanitize(name)))
-    }
-}
-
-fn verb(action: &Action) -> &'static str {
-    match action {
-        Action::Create(_) => "create",
-        Action::Start => "start",
-        Action::Stop => "stop",
-        Action::Change { effect: Effect::Update, .. } => "update",
-        Action::Change { effect: Effect::Restart, .. } => "restart",
-        Action::Change { effect: Effect::Recreate, .. } => "recreate",
-        Action::Remove => "remove",
-        _ => "keep",
     }
 }
 

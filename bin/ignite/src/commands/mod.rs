@@ -42,7 +42,7 @@ pub mod vm_flags;
 use std::io::Write;
 
 /// Writes data to standard output.
-fn print(text: &str) -> std::io::Result<()> {
+pub fn print(text: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
