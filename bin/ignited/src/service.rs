@@ -50,17 +50,26 @@ pub async fn run(
         tracing::info!("metrics on http://{address}/metrics");
     }
     let pace = Pace { resync: Duration::from_secs(args.resync), concurrency: args.parallel.into() };
-    let keep = keeper::run(sets, engine, &context.settings, pace, shared, metrics, || Socket::bind(&path, link), |socket| {
-        let told = told.clone();
-        async move {
-            match tcp {
-                Some(listener) => {
-                    tokio::try_join!(socket.serve(told.clone()), server::serve_tcp(listener, told)).map(drop)
+    let keep = keeper::run(
+        sets,
+        engine,
+        &context.settings,
+        pace,
+        shared,
+        metrics,
+        || Socket::bind(&path, link),
+        |socket| {
+            let told = told.clone();
+            async move {
+                match tcp {
+                    Some(listener) => {
+                        tokio::try_join!(socket.serve(told.clone()), server::serve_tcp(listener, told)).map(drop)
+                    }
+                    None => socket.serve(told).await,
                 }
-                None => socket.serve(told).await,
             }
-        }
-    });
+        },
+    );
     tokio::select! {
         result = keep => result.map(|()| 0),
         Some(signal) = interrupts.recv() => {

@@ -109,7 +109,10 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
         let name = set_name(&args, &wanted);
         ignite_api::names::check_vm_name(&name).map_err(|error| UsageError(format!("--name: {error}")))?;
         if !names.insert(name.clone()) {
-            return Err(UsageError(format!("two repositories have the name {name}; follow each by an ignited of its own, with --name")).into());
+            return Err(UsageError(format!(
+                "two repositories have the name {name}; follow each by an ignited of its own, with --name"
+            ))
+            .into());
         }
         let status_branch = args.status_branch.as_ref().map(|name| StatusBranch::new(name, &wanted.follow));
         let source = Source {
@@ -119,7 +122,10 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
             credentials: credentials.clone(),
             trusted_keys: trusted_keys.clone(),
             deadline: args.timeout,
-            environment: INHERITED.iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?))).collect(),
+            environment: INHERITED
+                .iter()
+                .filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)))
+                .collect(),
         };
         let directory = context.settings.data_dir.join("ignited").join(&name);
         let repository = GitRepository {
@@ -238,7 +244,11 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         total += Duration::from_millis(number.checked_mul(unit).ok_or_else(invalid)?);
         rest = &rest[digits + len..];
     }
-    if total < Duration::from_millis(100) || total > Duration::from_secs(7 * 86400) { Err(invalid()) } else { Ok(total) }
+    if total < Duration::from_millis(100) || total > Duration::from_secs(7 * 86400) {
+        Err(invalid())
+    } else {
+        Ok(total)
+    }
 }
 
 #[cfg(test)]

@@ -64,8 +64,8 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
         };
         match tokio::time::timeout(DEADLINE, ask).await {
             Ok(Ok(answer)) => {
-                let found: Vec<SetReport> =
-                    serde_json::from_slice(&answer).with_context(|| format!("{} answers nonsense", socket.display()))?;
+                let found: Vec<SetReport> = serde_json::from_slice(&answer)
+                    .with_context(|| format!("{} answers nonsense", socket.display()))?;
                 reports.extend(found);
             }
             // It was killed, and its socket stayed.

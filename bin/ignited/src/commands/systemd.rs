@@ -7,11 +7,9 @@ use ignite::report::UsageError;
 
 /// Flags of `systemd`.
 #[derive(Debug, clap::Args)]
-#[command(
-    long_about = "Prints a unit file that runs `ignited` with the given command.\n\n  \
+#[command(long_about = "Prints a unit file that runs `ignited` with the given command.\n\n  \
                   ignited systemd daemon > /etc/systemd/system/ignited.service\n  \
-                  ignited systemd --user gitops https://example.org/shop.git > ~/.config/systemd/user/ignited-shop.service"
-)]
+                  ignited systemd --user gitops https://example.org/shop.git > ~/.config/systemd/user/ignited-shop.service")]
 pub struct Args {
     /// For a user's own systemd
     #[arg(long)]
@@ -68,7 +66,8 @@ fn unit(program: &str, command: &[String], is_user: bool) -> String {
 
 /// systemd.syntax(7), "Quoting", and the specifiers of systemd.unit(5).
 fn quoted(word: &str) -> String {
-    let escaped = word.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$").replace('\n', "\\n");
+    let escaped =
+        word.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$").replace('\n', "\\n");
     let is_plain = !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-_.:@=,+#%".contains(&b));
     if is_plain { escaped } else { format!("\"{escaped}\"") }
 }
@@ -81,7 +80,10 @@ mod tests {
     fn a_unit_ends_the_daemon_and_not_its_vms() {
         let command = ["daemon", "--manifests", "/srv/my files/100%$x"].map(str::to_owned);
         let text = unit("/usr/local/bin/ignited", &command, false);
-        assert!(text.contains("ExecStart=/usr/local/bin/ignited daemon --manifests \"/srv/my files/100%%$$x\"\n"), "{text}");
+        assert!(
+            text.contains("ExecStart=/usr/local/bin/ignited daemon --manifests \"/srv/my files/100%%$$x\"\n"),
+            "{text}"
+        );
         assert!(text.contains("KillMode=process\n") && text.contains("WantedBy=multi-user.target\n"));
         assert!(unit("i", &command, true).contains("WantedBy=default.target\n"));
     }
@@ -89,7 +91,9 @@ mod tests {
     #[test]
     fn a_command_that_cannot_be_meant_is_refused_now() {
         let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        for line in ["daemon", "daemon --resync 5", "daemon --data-dir /d", "gitops https://example.org/a.git --branch b"] {
+        for line in
+            ["daemon", "daemon --resync 5", "daemon --data-dir /d", "gitops https://example.org/a.git --branch b"]
+        {
             assert!(check(&words(line)).is_ok(), "{line}");
         }
         for line in ["status", "daemon --nonsense", "gitops", "daemon --resync 0"] {

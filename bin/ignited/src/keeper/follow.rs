@@ -54,12 +54,7 @@ pub(super) async fn run(
     }
 }
 
-async fn follow_directory(
-    path: &Path,
-    index: usize,
-    wanted: channel::Sender<Option<WantedSet>>,
-    around: &Around<'_>,
-) {
+async fn follow_directory(path: &Path, index: usize, wanted: channel::Sender<Option<WantedSet>>, around: &Around<'_>) {
     let requested = around.shared.sync_requested[index].clone();
     let mut watch = match Watch::of_manifests() {
         Ok(watch) => Some(watch),
@@ -74,7 +69,8 @@ async fn follow_directory(
             watch.add_tree(path, 0);
         }
         let set = read(path, around).await;
-        let error = set.is_incomplete.then(|| set.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
+        let error =
+            set.is_incomplete.then(|| set.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
         around.shared.update(index, |report| {
             let is_read = error.is_none();
             report.source = SourceReport {
