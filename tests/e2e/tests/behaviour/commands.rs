@@ -97,7 +97,7 @@ pub fn a_shell_offers_the_vms_that_a_command_makes_sense_for() {
     // A VM at rest can be started and removed; there is nothing to stop.
     shell.types("ignite start at\t").shows("ignite start at-rest").types("\x03").shows("> ");
     shell.types("ignite rm at\t").shows("ignite rm at-rest").types("\x03").shows("> ");
-    shell.types("ignite stop at\t<").shows("ignite stop at<").types("\x03").shows("> ");
+    shell.types("ignite stop at\t<").shows("ignite stop at").shows("<").types("\x03").shows("> ");
     shell.types("ignite ver\t").shows("ignite version").types("\r").shows("Ignite version: v").shows("> ");
     shell.types("exit\r");
     shell.finish().succeeds().does_not_say("stop at-rest");
