@@ -14,6 +14,7 @@ mod netns;
 pub mod plugin;
 pub mod plugins;
 mod port_claims;
+mod port_owners;
 mod ports;
 
 pub use error::NetworkError;

@@ -116,8 +116,9 @@ async fn a_second_vm_cannot_publish_the_same_port() {
     let (first, attachment) = attach(&first_dir).await;
     let plugin = plugins::find("user").unwrap();
     let second = AttachRequest { run_dir: second_dir.path().to_owned(), ..first.clone() };
-    assert!(matches!(plugin.check(&second), Err(NetworkError::PortInUse { .. })));
-    assert!(matches!(plugin.attach(&second).await, Err(NetworkError::PortInUse { .. })));
+    let is_named = |error: &NetworkError| matches!(error, NetworkError::PortPublished { owner, .. } if owner == "web");
+    assert!(plugin.check(&second).is_err_and(|error| is_named(&error)));
+    assert!(plugin.attach(&second).await.is_err_and(|error| is_named(&error)));
     assert!(is_alive(attachment.helpers[0].pid));
     assert_eq!(std::fs::read_dir(second_dir.path()).unwrap().count(), 0, "nothing is left of the second");
 }

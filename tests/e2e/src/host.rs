@@ -12,6 +12,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -26,6 +27,8 @@ pub struct Host {
     before: Listing,
     /// What goes before `ignite`, where the host is a throw-away one.
     entry: Vec<String>,
+    /// Where `ignite` is; `None`: where cargo has built it.
+    programs: Option<PathBuf>,
 }
 
 /// Files from this size on are linked, not copied, from the prepared host: disks, blobs and kernels, which are never
@@ -57,6 +60,28 @@ impl Host {
         host
     }
 
+    /// A host with nothing, on which everything is done by an ordinary user without any capability, on a throw-away host.
+    /// What the user needs of the build and of the caches is copied, because it may not be for everybody to read.
+    pub fn of_user(uid: u32, throwaway: &Throwaway) -> Host {
+        let mut host = Host::empty();
+        let programs = host.path("programs");
+        fs::create_dir(&programs).expect("make a directory");
+        for name in ["ignite", "ignite-spawn"] {
+            fs::copy(program(name), programs.join(name)).expect("copy a program");
+        }
+        fs::copy(images::kernel_package(), host.path("kernel.deb")).expect("copy a kernel");
+        fs::create_dir(host.path("busybox")).expect("make a directory");
+        copy_tree(images::layout(images::busybox()), &host.path("busybox"));
+        let given = Command::new("chown").args(["-R", &format!("{uid}:{uid}")]).arg(host.root.path()).status();
+        assert!(given.is_ok_and(|status| status.success()), "give the host to the user");
+        host.entry = throwaway.entry();
+        host.entry.extend(["setpriv".to_owned(), format!("--reuid={uid}"), format!("--regid={uid}")]);
+        let without = ["--clear-groups", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "--"];
+        host.entry.extend(without.map(str::to_owned));
+        host.programs = Some(programs);
+        host
+    }
+
     /// A host with nothing: no kernel, no image.
     pub fn empty() -> Host {
         // Socket paths have at most 107 bytes: a short directory, whatever TMPDIR says.
@@ -64,7 +89,7 @@ impl Host {
         for dir in ["data", "run", "home"] {
             fs::create_dir(root.path().join(dir)).expect("make a test directory");
         }
-        Host { root, names: AtomicU32::new(0), before: Listing::default(), entry: Vec::new() }
+        Host { root, names: AtomicU32::new(0), before: Listing::default(), entry: Vec::new(), programs: None }
     }
 
     /// Where its objects are.
@@ -92,7 +117,10 @@ impl Host {
 
     /// A call of `ignite` on this host.
     pub fn ignite<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Invocation {
-        let program = program("ignite");
+        let program = match &self.programs {
+            Some(directory) => directory.join("ignite"),
+            None => program("ignite"),
+        };
         let call = match self.entry.split_first() {
             Some((enter, rest)) => Invocation::new(enter).args(rest).args([program]),
             None => Invocation::new(program),

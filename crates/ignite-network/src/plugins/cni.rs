@@ -21,10 +21,8 @@ use crate::link::{self, Interface};
 use crate::names::{self, PeerWatch};
 use crate::plugin::{AttachRequest, Attachment, GuestNic, GuestNicBackend, Plugin};
 use crate::port_claims::{self, Claim};
-use crate::{host_network, netns};
+use crate::{host_network, netns, port_owners};
 use async_trait::async_trait;
-use ignite_api::PortMapping;
-use ignite_api::ports::Protocol;
 use serde_json::Value;
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -336,23 +334,7 @@ async fn locked_record(request: &AttachRequest) -> Result<(File, Option<Record>)
 }
 
 fn claim_ports(request: &AttachRequest) -> Result<Vec<Claim>, NetworkError> {
-    port_claims::claim(&request.network.ports).map_err(|error| match error {
-        NetworkError::PortInUse { address, port, protocol } => {
-            let is_same = |other: &PortMapping| other.host_port == port && protocol_name(other.protocol) == protocol;
-            match record::owner_of_port(&request.record_dir, is_same) {
-                Some(owner) => NetworkError::PortPublished { address, port, protocol, owner },
-                None => NetworkError::PortInUse { address, port, protocol },
-            }
-        }
-        other => other,
-    })
-}
-
-fn protocol_name(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-    }
+    port_claims::claim(&request.network.ports).map_err(|error| port_owners::name_owner(error, request))
 }
 
 fn guest_nic(ifname: &str, interface: Interface, tap: std::os::fd::OwnedFd, netns: &Path) -> GuestNic {

@@ -9,15 +9,18 @@
 //! outlive the VM even when the caller is killed. No address leads to the host's loopback: not the gateway's, as in
 //! passt's own defaults, and not 127.0.0.1 in a forged frame (see `guard`). IPv4 only.
 
+mod callers;
 mod guard;
 mod guest_side;
 mod passt;
 mod record;
 
+use self::guard::Loopback;
 use crate::NetworkError;
 use crate::plugin::{AttachRequest, Attachment, GuestNic, GuestNicBackend, Helper, Plugin};
-use crate::{host_network, mac, ports};
+use crate::{host_network, mac, port_owners, ports};
 use async_trait::async_trait;
+use ignite_api::{PortMapping, Protocol};
 use std::path::{Path, PathBuf};
 
 /// Where passt may be. Not `$PATH`: libraries read no environment, and root must not run what someone's `$PATH` says.
@@ -67,20 +70,22 @@ impl Plugin for UserNetwork {
             return Err(NetworkError::CannotGive { network: "user", what: "a limit of its traffic (bandwidth)" });
         }
         host_network::outbound_interface()?;
-        ports::check_free(&request.network.ports)
+        check_ports(request)
     }
 
     async fn attach(&self, request: &AttachRequest) -> Result<Attachment, NetworkError> {
         let program = self.installed_program()?;
         let interface = host_network::outbound_interface()?;
-        ports::check_free(&request.network.ports)?;
+        check_ports(request)?;
         let mac = mac::wanted(request.network.mac.as_deref()).unwrap_or_else(|| mac::of(&request.vm_uid));
         record::write(&request.run_dir, None)?;
+        port_owners::publish(request)?;
         let started = start(&program, interface.as_deref(), request, mac).await;
         let (helper, socket) = match started {
             Ok(started) => started,
             Err(error) => {
                 // What failed is dead by now; its record is all that could be left.
+                port_owners::withdraw(&request.run_dir)?;
                 record::remove(&request.run_dir)?;
                 return Err(error);
             }
@@ -110,9 +115,20 @@ impl Plugin for UserNetwork {
             Ok(None) => {}
             Err(error) => errors.push(error),
         }
+        errors.extend(port_owners::withdraw(&request.run_dir).err());
         errors.extend(record::remove(&request.run_dir).err());
         errors
     }
+}
+
+/// Only UDP needs passt to know the loopback: of TCP it knows whom a segment answers.
+fn loopback(request: &AttachRequest) -> Loopback {
+    let is_udp = |port: &PortMapping| port.protocol == Protocol::Udp;
+    if request.network.ports.iter().any(is_udp) { Loopback::MayCall } else { Loopback::Closed }
+}
+
+fn check_ports(request: &AttachRequest) -> Result<(), NetworkError> {
+    ports::check_free(&request.network.ports).map_err(|error| port_owners::name_owner(error, request))
 }
 
 async fn start(
@@ -121,11 +137,11 @@ async fn start(
     request: &AttachRequest,
     mac: [u8; 6],
 ) -> Result<(Helper, std::os::fd::OwnedFd), NetworkError> {
-    let (mut helper, socket) = passt::spawn(program, interface, request)?;
+    let (mut helper, socket) = passt::spawn(program, interface, request, loopback(request))?;
     record::write(&request.run_dir, Some(helper.pid))?;
     match guest_side::wait_until_served(socket, mac, &mut helper).await {
         Ok(served) => {
-            let guarded = guard::start(served);
+            let guarded = guard::start(served, loopback(request));
             let (socket, task) =
                 guarded.map_err(|source| NetworkError::Io { what: "guard passt's socket".into(), source })?;
             helper.guard = Some(task);
@@ -135,7 +151,7 @@ async fn start(
             // Ends it if it still runs, and reaps it.
             let _ = helper.child.kill().await;
             // Another process may have taken a port since it was found free.
-            ports::check_free(&request.network.ports)?;
+            check_ports(request)?;
             Err(error)
         }
     }

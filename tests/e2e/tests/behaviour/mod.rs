@@ -8,6 +8,7 @@ pub mod layers;
 pub mod machine;
 pub mod network;
 pub mod network_soak;
+pub mod network_user;
 pub mod objects;
 pub mod registry;
 pub mod ssh;

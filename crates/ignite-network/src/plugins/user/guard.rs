@@ -4,8 +4,10 @@
 //! may not, and what listens on the host's loopback often trusts everyone who can reach it. Everything that is not
 //! IPv4 or ARP is dropped as well: passt is told to speak nothing else.
 
+use super::callers::Callers;
 use std::io;
 use std::os::unix::net::UnixStream as BlockingStream;
+use std::sync::{Mutex, PoisonError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
@@ -17,27 +19,53 @@ const MAX_FRAME: usize = 4096 + 65_536;
 /// Room for a largest frame, and for many small ones to be passed on at once.
 const BUFFER: usize = 2 * (PREFIX + MAX_FRAME);
 
+/// What the gateway's address leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loopback {
+    /// Nothing: passt is told so.
+    Closed,
+    /// The host's loopback, for passt: the guest may answer those who call it from there, see `callers`.
+    MayCall,
+}
+
 /// Starts the relay, and returns the guest's end. It ends, and closes passt's end, when either side closes.
-pub(crate) fn start(passt: UnixStream) -> io::Result<(BlockingStream, JoinHandle<()>)> {
+pub(crate) fn start(passt: UnixStream, loopback: Loopback) -> io::Result<(BlockingStream, JoinHandle<()>)> {
     let (guest_end, own_end) = BlockingStream::pair()?;
     own_end.set_nonblocking(true)?;
     let guest = UnixStream::from_std(own_end)?;
-    Ok((guest_end, tokio::spawn(relay(guest, passt))))
+    Ok((guest_end, tokio::spawn(relay(guest, passt, loopback))))
 }
 
-async fn relay(guest: UnixStream, passt: UnixStream) {
+async fn relay(guest: UnixStream, passt: UnixStream, loopback: Loopback) {
     let (mut from_guest, mut to_guest) = guest.into_split();
     let (from_passt, mut to_passt) = passt.into_split();
     let mut from_passt = BufReader::with_capacity(BUFFER, from_passt);
     // A side that is gone ends both directions; how it went is nothing to tell.
-    tokio::select! {
-        _ = pass_allowed(&mut from_guest, &mut to_passt) => {}
-        _ = tokio::io::copy_buf(&mut from_passt, &mut to_guest) => {}
+    match loopback {
+        Loopback::Closed => tokio::select! {
+            _ = pass_allowed(&mut from_guest, &mut to_passt, is_allowed) => {}
+            _ = tokio::io::copy_buf(&mut from_passt, &mut to_guest) => {}
+        },
+        Loopback::MayCall => {
+            let callers = Mutex::new(Callers::default());
+            let known = || callers.lock().unwrap_or_else(PoisonError::into_inner);
+            tokio::select! {
+                _ = pass_allowed(&mut from_guest, &mut to_passt, |frame| is_allowed(frame) && known().is_allowed(frame)) => {}
+                _ = pass_allowed(&mut from_passt, &mut to_guest, |frame| {
+                    known().see(frame);
+                    true
+                }) => {}
+            }
+        }
     }
 }
 
 /// Passes frames on, those that follow each other in one write.
-async fn pass_allowed(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+async fn pass_allowed(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    is_allowed: impl Fn(&[u8]) -> bool,
+) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     let mut filled = 0;
     loop {
@@ -46,7 +74,7 @@ async fn pass_allowed(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncW
             return Ok(());
         }
         filled += length;
-        let (allowed, consumed) = sift(&buffer[..filled])?;
+        let (allowed, consumed) = sift(&buffer[..filled], &is_allowed)?;
         for run in allowed {
             to.write_all(&buffer[run]).await?;
         }
@@ -56,7 +84,7 @@ async fn pass_allowed(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncW
 }
 
 /// The runs of allowed frames among the complete ones, and where the first incomplete one begins.
-fn sift(bytes: &[u8]) -> io::Result<(Vec<std::ops::Range<usize>>, usize)> {
+fn sift(bytes: &[u8], is_allowed: impl Fn(&[u8]) -> bool) -> io::Result<(Vec<std::ops::Range<usize>>, usize)> {
     let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
     let mut start = 0;
     while let Some((prefix, rest)) = bytes[start..].split_first_chunk::<PREFIX>() {
@@ -128,13 +156,13 @@ mod tests {
 
     #[test]
     fn a_frame_beyond_all_measure_ends_the_relay() {
-        assert!(sift(&[0xff; 8]).is_err());
+        assert!(sift(&[0xff; 8], is_allowed).is_err());
     }
 
     #[tokio::test]
     async fn a_side_that_closes_closes_the_other() {
         let (near, far) = UnixStream::pair().unwrap();
-        let (guest, task) = start(far).unwrap();
+        let (guest, task) = start(far, Loopback::Closed).unwrap();
         drop(guest);
         task.await.unwrap();
         let mut near = near;
@@ -158,13 +186,13 @@ mod tests {
             let mut reader = in_pieces(&sent, &cuts);
             let mut received = Vec::new();
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            runtime.block_on(pass_allowed(&mut reader, &mut received)).unwrap();
+            runtime.block_on(pass_allowed(&mut reader, &mut received, is_allowed)).unwrap();
             prop_assert_eq!(received, expected);
         }
 
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
-            let _ = sift(&bytes);
+            let _ = sift(&bytes, is_allowed);
             is_allowed(&bytes);
         }
     }

@@ -1,5 +1,6 @@
 //! passt's process: its arguments (pure) and how it is started.
 
+use super::guard::Loopback;
 use super::guest_side;
 use crate::NetworkError;
 use crate::plugin::{AttachRequest, Helper};
@@ -30,6 +31,7 @@ pub(crate) fn spawn(
     program: &Path,
     interface: Option<&str>,
     request: &AttachRequest,
+    loopback: Loopback,
 ) -> Result<(Helper, BlockingStream), NetworkError> {
     let log = request.run_dir.join(LOG_FILE);
     let log_failed = |source| NetworkError::Io { what: format!("create {}", log.display()), source };
@@ -46,7 +48,7 @@ pub(crate) fn spawn(
     let inherited = far_socket.as_raw_fd();
     let mut command = Command::new(program);
     command
-        .args(arguments(inherited, interface, own_user(), &request.network.ports))
+        .args(arguments(inherited, interface, own_user(), &request.network.ports, loopback))
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::null())
@@ -97,14 +99,19 @@ fn is_mapped(map: &str, id: u32) -> bool {
 }
 
 /// passt's arguments (passt(1), of 2023 and later).
-fn arguments(socket: RawFd, interface: Option<&str>, user: Option<u32>, ports: &[PortMapping]) -> Vec<String> {
+fn arguments(
+    socket: RawFd,
+    interface: Option<&str>,
+    user: Option<u32>,
+    ports: &[PortMapping],
+    loopback: Loopback,
+) -> Vec<String> {
     let mut arguments: Vec<String> = [
         "--foreground",
         "--quiet",
         "--fd",
         &socket.to_string(),
         "--ipv4-only",
-        "--no-map-gw",
         "--address",
         &guest_side::ADDRESS.to_string(),
         "--netmask",
@@ -120,6 +127,10 @@ fn arguments(socket: RawFd, interface: Option<&str>, user: Option<u32>, ports: &
     ]
     .map(str::to_owned)
     .into();
+    // Where it is left out, `guard` does it.
+    if loopback == Loopback::Closed {
+        arguments.push("--no-map-gw".to_owned());
+    }
     if let Some(interface) = interface {
         arguments.extend(["--interface".to_owned(), interface.to_owned()]);
     }
@@ -148,7 +159,7 @@ mod tests {
     #[test]
     fn ports_are_published_where_and_how_they_were_asked_for() {
         let ports = [port(None, 8080, 80, Protocol::Tcp), port(Some("127.0.0.1"), 5353, 53, Protocol::Udp)];
-        let said = arguments(7, None, None, &ports).join(" ");
+        let said = arguments(7, None, None, &ports, Loopback::MayCall).join(" ");
         assert!(said.ends_with("--tcp-ports 0.0.0.0/8080:80 --udp-ports 127.0.0.1/5353:53"), "{said}");
     }
 
@@ -162,14 +173,14 @@ mod tests {
 
     #[test]
     fn the_gateway_never_leads_to_the_hosts_loopback() {
-        assert!(arguments(7, None, None, &[]).iter().any(|argument| argument == "--no-map-gw"));
+        assert!(arguments(7, None, None, &[], Loopback::Closed).iter().any(|argument| argument == "--no-map-gw"));
     }
 
     #[test]
     fn the_arguments_are_these() {
         insta::assert_snapshot!(
-            arguments(7, Some("eth9"), Some(1_800_000_042), &[]).join(" "),
-            @"--foreground --quiet --fd 7 --ipv4-only --no-map-gw --address 10.0.2.15 --netmask 24 --gateway 10.0.2.2 --mac-addr 02:00:0a:00:02:02 --mtu 65520 --dns-forward 10.0.2.3 --interface eth9 --runas 1800000042:1800000042"
+            arguments(7, Some("eth9"), Some(1_800_000_042), &[], Loopback::Closed).join(" "),
+            @"--foreground --quiet --fd 7 --ipv4-only --address 10.0.2.15 --netmask 24 --gateway 10.0.2.2 --mac-addr 02:00:0a:00:02:02 --mtu 65520 --dns-forward 10.0.2.3 --no-map-gw --interface eth9 --runas 1800000042:1800000042"
         );
     }
 }

@@ -1,0 +1,68 @@
+//! The network of those who are not root.
+
+use ignite_e2e::throwaway::{HOST_ADDRESS, Iptables, OUTSIDE_ADDRESS, netprobe};
+use ignite_e2e::{Host, Report, Throwaway};
+
+/// Nobody on any host.
+const UID: u32 = 61_234;
+const PROBE: &str = "/bin/netprobe";
+
+pub fn a_user_without_capabilities_publishes_ports_and_gets_out() -> Report {
+    let throwaway = Throwaway::new(Iptables::Nft)?;
+    let host = Host::of_user(UID, &throwaway);
+    let text = |path: std::path::PathBuf| path.to_str().expect("a UTF-8 path").to_owned();
+    let (kernel, image) = (text(host.path("kernel.deb")), format!("oci:{}", text(host.path("busybox"))));
+    let probe = host.path("netprobe");
+    std::fs::copy(netprobe(), &probe).expect("copy netprobe");
+    host.does(["kernel", "import", &kernel]).succeeds();
+
+    let _outside = throwaway.serves("outside", "7", "outside");
+    let vm = host.vm("web");
+    let copied = format!("{}:{PROBE}", text(probe.clone()));
+    let options = ["--copy-files", &copied, "-p", "127.0.0.1:8080:7,5300:7/udp", "--hostname", "web.lan"];
+    // No network is named: it is what `auto` gives somebody who is not root.
+    vm.run_in_background(options.into_iter().chain([&image, PROBE, "serve", "7", "web"]));
+    assert_eq!(vm.inspect()["status"]["network"]["plugin"], "user");
+    // The VMM has none either, but in a user namespace of its own, where the numbers mean nothing.
+    for (process, fields) in [(vm.supervisor(), &["CapEff:", "CapPrm:", "CapBnd:"][..]), (vm.vmm(), &[])] {
+        let process = process.expect("a running process");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid)).expect("a running process");
+        let field = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name)).expect("a field of its status");
+            line.split_whitespace().nth(1).expect("a value").to_owned()
+        };
+        assert_eq!(field("Uid:"), UID.to_string(), "{}", process.name);
+        for name in fields {
+            assert_eq!(field(name), "0".repeat(16), "{name} of {}", process.name);
+        }
+    }
+
+    let ask = |protocol: &str, address: &str, port: &str| {
+        throwaway.call([text(probe.clone()).as_str(), "ask", protocol, address, port]).finish()
+    };
+    ask("tcp", "127.0.0.1", "8080").succeeds().says("web saw");
+    ask("udp", "127.0.0.1", "5300").succeeds().says("web saw");
+    let from_outside = [text(netprobe().to_owned()).as_str(), "ask", "udp", HOST_ADDRESS, "5300"].map(str::to_owned);
+    throwaway.call_in("outside", from_outside).finish().succeeds().says("web saw");
+    for protocol in ["tcp", "udp"] {
+        let answer = vm.exec([PROBE, "ask", protocol, OUTSIDE_ADDRESS, "7"]);
+        answer.succeeds().prints(&format!("outside saw {HOST_ADDRESS}\n"));
+    }
+    vm.exec(["hostname"]).prints("web.lan\n");
+
+    let other = host.vm("other");
+    let refused = other.run(["-d", "-p", "127.0.0.1:8080:80", &image, "true"]);
+    refused.fails().complains("127.0.0.1:8080/tcp is published by VM").complains(vm.name());
+    for refused in [["--ip", "10.0.2.9"], ["--network", "cni"]] {
+        host.run(["-d"].into_iter().chain(refused).chain([&*image, "true"])).fails().complains("hint: ");
+    }
+
+    let id = vm.uid();
+    let passt = ignite_e2e::processes::touching(&host.run_dir().join("vm").join(&id));
+    assert!(!passt.is_empty());
+    for vm in host.vm_ids() {
+        host.does(["rm", "-f", &vm]).succeeds();
+    }
+    host.assert_nothing_left();
+    Ok(())
+}
