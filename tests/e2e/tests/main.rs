@@ -67,6 +67,9 @@ const TESTS: &[Test] = tests! {
         a_tree_keeps_its_modes_and_links_both_ways
         a_tar_stream_goes_both_ways
         what_cannot_be_copied_is_explained_and_leaves_nothing;
+    manifests:
+        manifests_of_every_version_run_and_are_inspected_back
+        a_bad_manifest_is_refused_with_its_line_by_every_command;
     weave:
         every_line_with_a_vm_does_what_it_did
         every_line_without_a_boot_does_what_it_did

@@ -9,6 +9,7 @@ pub mod machine;
 pub mod network;
 pub mod network_soak;
 pub mod network_user;
+pub mod manifests;
 pub mod objects;
 pub mod registry;
 pub mod ssh;
