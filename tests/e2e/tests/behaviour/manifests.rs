@@ -107,7 +107,8 @@ pub fn manifests_of_every_version_run_and_are_inspected_back() {
     let key = host.path("key");
     host.file("key.pub", "ssh-ed25519 AAAA me\n");
     for manifest in manifests() {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+        let port =
+            std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
         let fill = |text: &str| {
             text.replace("@image@", busybox())
                 .replace("@kernel@", &kernel)
