@@ -117,9 +117,18 @@ impl Host {
 
     /// A call of `ignite` on this host.
     pub fn ignite<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Invocation {
+        self.program("ignite", args)
+    }
+
+    /// A call of `ignited` on this host.
+    pub fn ignited<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Invocation {
+        self.program("ignited", args)
+    }
+
+    fn program<S: AsRef<OsStr>>(&self, name: &str, args: impl IntoIterator<Item = S>) -> Invocation {
         let program = match &self.programs {
-            Some(directory) => directory.join("ignite"),
-            None => program("ignite"),
+            Some(directory) => directory.join(name),
+            None => program(name),
         };
         let call = match self.entry.split_first() {
             Some((enter, rest)) => Invocation::new(enter).args(rest).args([program]),
@@ -263,7 +272,7 @@ pub fn program(name: &str) -> PathBuf {
     let tests = std::env::current_exe().expect("path of this program");
     let profile = tests.ancestors().nth(2).expect("target/<profile>/deps/<test>");
     let path = profile.join(name);
-    assert!(path.is_file(), "{} is missing: type `cargo build -p ignite` first", path.display());
+    assert!(path.is_file(), "{} is missing: type `cargo build -p ignite -p ignited` first", path.display());
     path
 }
 

@@ -9,6 +9,7 @@
 //!
 //! An expectation that is not met panics with the command, its output and its exit code.
 
+pub mod git;
 pub mod host;
 pub mod images;
 pub mod invocation;

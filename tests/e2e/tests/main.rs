@@ -25,6 +25,11 @@ const TESTS: &[Test] = tests! {
         a_user_without_capabilities_publishes_ports_and_gets_out;
     network_soak:
         cycles_of_start_stop_kill_and_crash_leave_nothing_and_give_no_address_twice;
+    ignited:
+        what_is_pushed_runs_over_ssh_and_over_https
+        only_signed_commits_are_taken
+        a_directory_is_kept_by_whoever_comes_next
+        a_manifest_of_weave_ignite_means_what_it_meant;
     machine:
         a_machine_keeps_its_files_and_ends_cleanly
         a_guest_that_powers_off_or_reboots_ends_as_documented;

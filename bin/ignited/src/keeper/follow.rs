@@ -1,7 +1,7 @@
 //! The loop that reads what a set wants from where it is written.
 
 use super::watch::Watch;
-use super::{Around, SourceReport};
+use super::{Around, SourceReport, Wanted};
 use crate::status_file;
 use ignite::commands::manifests;
 use ignite_git::{Checkout, GitError, History, StatusBranch, Synced, Tree};
@@ -44,7 +44,7 @@ pub struct GitRepository {
 pub(super) async fn run(
     follow: Follow,
     index: usize,
-    wanted: channel::Sender<Option<WantedSet>>,
+    wanted: channel::Sender<Option<Wanted>>,
     told: Arc<Notify>,
     around: &Around<'_>,
 ) {
@@ -54,7 +54,7 @@ pub(super) async fn run(
     }
 }
 
-async fn follow_directory(path: &Path, index: usize, wanted: channel::Sender<Option<WantedSet>>, around: &Around<'_>) {
+async fn follow_directory(path: &Path, index: usize, wanted: channel::Sender<Option<Wanted>>, around: &Around<'_>) {
     let requested = around.shared.sync_requested[index].clone();
     let mut watch = match Watch::of_manifests() {
         Ok(watch) => Some(watch),
@@ -81,7 +81,7 @@ async fn follow_directory(path: &Path, index: usize, wanted: channel::Sender<Opt
             };
         });
         around.metrics.source_read(&around.shared.report(index));
-        send(&wanted, set);
+        send(&wanted, set, index, around);
         let changed = async {
             match &mut watch {
                 Some(watch) => match watch.changed(|_| true).await {
@@ -105,7 +105,7 @@ async fn follow_directory(path: &Path, index: usize, wanted: channel::Sender<Opt
 async fn follow_git(
     mut repository: GitRepository,
     index: usize,
-    wanted: channel::Sender<Option<WantedSet>>,
+    wanted: channel::Sender<Option<Wanted>>,
     told: Arc<Notify>,
     around: &Around<'_>,
 ) {
@@ -122,7 +122,7 @@ async fn follow_git(
     // What was good before is kept at once, whether the remote can be reached or not.
     if let Some(tree) = repository.checkout.current().cloned() {
         around.shared.update(index, |report| tell_tree(&mut report.source, &tree));
-        send(&wanted, read(&tree.directory, around).await);
+        send(&wanted, read(&tree.directory, around).await, index, around);
     }
     let mut last_status = Vec::new();
     loop {
@@ -130,6 +130,8 @@ async fn follow_git(
             Ok(synced) => {
                 let tree = synced.tree().clone();
                 let note = note(&synced);
+                // What is wanted first: nobody may take what is kept for what the commit says.
+                send(&wanted, read(&tree.directory, around).await, index, around);
                 around.shared.update(index, |report| {
                     tell_tree(&mut report.source, &tree);
                     report.source.last_sync = Some(jiff::Timestamp::now());
@@ -143,7 +145,6 @@ async fn follow_git(
                     let name = around.shared.report(index).name;
                     tracing::info!("{name}: commit {}: {}", tree.commit.short(), tree.subject);
                 }
-                send(&wanted, read(&tree.directory, around).await);
             }
             Err(error) => tell_error(index, &error, around),
         }
@@ -164,14 +165,17 @@ async fn follow_git(
 }
 
 /// Says what is wanted; the same again wakes nobody.
-fn send(wanted: &channel::Sender<Option<WantedSet>>, set: WantedSet) {
-    wanted.send_if_modified(|current| {
-        let is_new = current.as_ref() != Some(&set);
-        if is_new {
-            *current = Some(set);
-        }
-        is_new
+fn send(wanted: &channel::Sender<Option<Wanted>>, set: WantedSet, index: usize, around: &Around<'_>) {
+    if wanted.borrow().as_ref().is_some_and(|current| current.set == set) {
+        return;
+    }
+    let mut revision = 0;
+    // Told before it is handed over: from now on the status is about something older.
+    around.shared.update(index, |report| {
+        report.read_revision += 1;
+        revision = report.read_revision;
     });
+    wanted.send_replace(Some(Wanted { revision, set }));
 }
 
 async fn read(path: &Path, around: &Around<'_>) -> WantedSet {

@@ -1,9 +1,9 @@
 //! The loop that brings about what a set wants: whenever something changes, is due, or has been left alone for long.
 
-use super::Around;
+use super::{Around, Wanted};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use ignite_reconcile::{Controller, FleetError, Step, WantedSet};
+use ignite_reconcile::{Controller, FleetError, Step};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch as channel};
@@ -20,7 +20,7 @@ const LOOK_FAILED: Duration = Duration::from_secs(5);
 pub(super) async fn run(
     mut controller: Controller,
     index: usize,
-    mut wanted: channel::Receiver<Option<WantedSet>>,
+    mut wanted: channel::Receiver<Option<Wanted>>,
     mut vms: channel::Receiver<u64>,
     told: Arc<Notify>,
     around: &Around<'_>,
@@ -30,6 +30,7 @@ pub(super) async fn run(
     let mut running = FuturesUnordered::new();
     let mut look_at: Option<Instant> = None;
     let mut earliest = Instant::now();
+    let mut revision = 0;
     loop {
         let soon = |look_at: &mut Option<Instant>, earliest: Instant| {
             let time = (Instant::now() + SETTLE).max(earliest);
@@ -45,8 +46,9 @@ pub(super) async fn run(
                 soon(&mut look_at, earliest);
             }
             Ok(()) = wanted.changed() => {
-                if let Some(set) = wanted.borrow_and_update().clone() {
-                    controller.want(set);
+                if let Some(new) = wanted.borrow_and_update().clone() {
+                    revision = new.revision;
+                    controller.want(new.set);
                     soon(&mut look_at, earliest);
                 }
             }
@@ -69,6 +71,7 @@ pub(super) async fn run(
                         shared.update(index, |report| {
                             report.status = controller.status().clone();
                             report.error = None;
+                            report.kept_revision = revision;
                             report.look_ms = took.as_secs_f64() * 1000.0;
                         });
                         shared.set_vms(round.found);

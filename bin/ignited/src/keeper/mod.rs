@@ -46,6 +46,15 @@ pub struct Set {
     pub follow: Follow,
 }
 
+/// What has been read of a set.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    /// Its number in the report.
+    pub(crate) revision: u64,
+    /// What is wanted.
+    pub(crate) set: WantedSet,
+}
+
 /// What the loops of all sets have in common.
 pub(crate) struct Around<'a> {
     pub(crate) engine: &'a Engine,
@@ -81,7 +90,7 @@ pub async fn run<S, F: Future<Output = anyhow::Result<()>>>(
         let options =
             Options { owner: Owner::ignited(&set.name), stack: Some(set.name), is_adopting: false, is_pruning: true };
         let controller = Controller::new(options, Limits { concurrency: around.pace.concurrency });
-        let (sender, wanted) = channel::channel(None::<WantedSet>);
+        let (sender, wanted) = channel::channel(None::<Wanted>);
         let told = Arc::new(Notify::new());
         let follow = follow::run(set.follow, index, sender, told.clone(), &around);
         let keep = keep::run(controller, index, wanted, vms.clone(), told, &around);

@@ -48,6 +48,12 @@ pub struct SetReport {
     /// Why nothing could be looked at the last time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Counts what has been read and differed from what was read before.
+    #[serde(default)]
+    pub read_revision: u64,
+    /// Which of them the status is about.
+    #[serde(default)]
+    pub kept_revision: u64,
     /// Milliseconds that the last look took.
     pub look_ms: f64,
 }
@@ -55,7 +61,8 @@ pub struct SetReport {
 impl SetReport {
     /// True when everything is as it is written, and it is known how it is written.
     pub fn is_ready(&self) -> bool {
-        self.error.is_none() && self.source.error.is_none() && self.status.is_ready()
+        let is_known = self.error.is_none() && self.source.error.is_none();
+        is_known && self.kept_revision == self.read_revision && self.status.is_ready()
     }
 }
 

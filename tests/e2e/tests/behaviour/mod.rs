@@ -4,6 +4,7 @@ pub mod commands;
 pub mod copy;
 pub mod crash;
 pub mod exec;
+pub mod ignited;
 pub mod layers;
 pub mod machine;
 pub mod manifests;
