@@ -34,7 +34,10 @@ impl Https {
             .with_safe_default_protocol_versions()
             .expect("it works")
             .with_no_client_auth()
-            .with_single_cert(vec![key.cert.der().clone()], key.signing_key.serialize_der().try_into().expect("it works"))
+            .with_single_cert(
+                vec![key.cert.der().clone()],
+                key.signing_key.serialize_der().try_into().expect("it works"),
+            )
             .expect("it works");
         let listener = TcpListener::bind("127.0.0.1:0").expect("it works");
         let port = listener.local_addr().expect("it works").port();

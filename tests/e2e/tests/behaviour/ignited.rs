@@ -112,7 +112,8 @@ pub fn what_is_pushed_runs_over_ssh_and_over_https() -> Report {
     let broken = changed.replace("64MB", "96MB").replace("  memory:", "  memroy:");
     origin.commit(&[("vms/web.yaml", &broken), ("vms/third.yaml", &manifest("third", "128MB"))]);
     wait_for(&host, "the error", |text| {
-        text.contains("web.yaml:7: line 7, column 3") && text.contains("did you mean `memory`?")
+        text.contains("web.yaml:7: line 7, column 3")
+            && text.contains("did you mean `memory`?")
             && text.lines().any(|line| line.contains("third") && line.contains("Ready"))
             && text.lines().any(|line| line.contains("web ") && line.contains("Held"))
     });
@@ -214,7 +215,11 @@ pub fn a_directory_is_kept_by_whoever_comes_next() {
     daemon.kill_now();
     let daemon = start();
     wait_for(&host, "the take-over", is_ready);
-    assert_eq!((starts(&host, "kept").0, starts(&host, "kept").1), (uid.clone(), starts_before), "nothing is done twice");
+    assert_eq!(
+        (starts(&host, "kept").0, starts(&host, "kept").1),
+        (uid.clone(), starts_before),
+        "nothing is done twice"
+    );
 
     // A VM of somebody else is never touched, and what dies comes back.
     host.run(["-d", "--name", "mine", "--network", "none", busybox(), "sleep", "1000"]).succeeds();
