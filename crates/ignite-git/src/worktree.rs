@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn a_listing_is_added_up() {
         let listing =
-            b"100644 blob aaaa      12\ta file\0120000 blob bbbb       3\tlink\0160000 commit cccc       -\tsub\0";
+            b"100644 blob aaaa      12\ta file\x00120000 blob bbbb       3\tlink\x00160000 commit cccc       -\tsub\0";
         assert_eq!(totals(listing), (3, 15));
         assert_eq!(totals(b""), (0, 0));
         assert_eq!(totals(b"\xff\xff\t\0"), (1, 0));
