@@ -1,8 +1,8 @@
 //! The table of commands, one row each, and the flags that all of them share.
 
 use crate::commands::{
-    apply, attach, completion, cp, create, delete, diff, doctor, exec, image, inspect, kernel, kill, logs, manual,
-    network, proxy, ps, restart, rm, run, ssh, stack, start, stop, version, vm, wait,
+    apply, attach, completion, cp, create, delete, diff, doctor, exec, generate, image, inspect, kernel, kill, logs, manual,
+    network, proxy, ps, restart, restore, rm, run, ssh, stack, start, stop, version, vm, wait,
 };
 use crate::context::Context;
 use crate::report::Caller;
@@ -97,6 +97,10 @@ pub enum Command {
     Kill(kill::Args),
     /// Stop and start VMs
     Restart(restart::Args),
+    /// Start the VMs that their restart policies want to run, after the host has started
+    Restore(restore::Args),
+    /// Print files for other programs, such as systemd
+    Generate(generate::Args),
     /// Remove VMs and their disks
     Rm(rm::Args),
     /// List VMs
@@ -166,6 +170,8 @@ impl Command {
             Command::Stop(args) => stop::run(args, context).await,
             Command::Kill(args) => kill::run(args, context).await,
             Command::Restart(args) => restart::run(args, context).await,
+            Command::Restore(args) => restore::run(args, context).await,
+            Command::Generate(args) => generate::run(args, context),
             Command::Rm(args) => rm::run(args, context).await,
             Command::Ps(args) => ps::run(args, context).await,
             Command::Logs(args) => logs::run(args, context).await,

@@ -15,6 +15,7 @@ pub mod names;
 pub mod network;
 pub mod ports;
 pub mod reference;
+pub mod restart_policy;
 pub mod run_spec;
 pub mod size;
 pub mod v1alpha2;

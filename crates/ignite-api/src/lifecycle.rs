@@ -9,6 +9,8 @@
 //!                         | Exited/Crashed     v   |                      Stopped/Failed
 //!                         `---> Failed        Paused
 //! ```
+//!
+//! `Restart` leads from `Running`, `Paused` and `Starting` back to `Starting`: the same supervisor boots it again.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -48,6 +50,8 @@ pub enum Event {
     Resume,
     /// It ended in an orderly way: the task exited, the guest powered off, or the stop was carried out.
     Exited,
+    /// It ended, and its restart policy boots it again.
+    Restart,
     /// It ended because something broke: VMM crash, guest panic, failed boot, supervisor killed.
     Crashed,
 }
@@ -123,7 +127,7 @@ impl std::fmt::Display for Phase {
 
 impl Event {
     /// Every event.
-    pub const ALL: [Event; 7] = [
+    pub const ALL: [Event; 8] = [
         Event::Start,
         Event::GuestReady,
         Event::StopRequested,
@@ -131,6 +135,7 @@ impl Event {
         Event::Resume,
         Event::Exited,
         Event::Crashed,
+        Event::Restart,
     ];
 }
 
@@ -170,6 +175,10 @@ pub fn next(phase: Phase, event: Event) -> Result<Phase, Denial> {
         (P::Starting, E::Exited) => Ok(P::Failed),
         (P::Starting | P::Running | P::Paused | P::Stopping, E::Crashed) => Ok(P::Failed),
         (P::Created | P::Stopped | P::Failed, E::Exited | E::Crashed) => Err(Denial::Impossible),
+
+        (P::Starting | P::Running | P::Paused, E::Restart) => Ok(P::Starting),
+        (P::Stopping, E::Restart) => Err(Denial::BeingStopped),
+        (P::Created | P::Stopped | P::Failed, E::Restart) => Err(Denial::Impossible),
     }
 }
 
@@ -179,14 +188,14 @@ mod tests {
 
     /// Rows are phases, columns are events in the order of [`Event::ALL`]; `!` marks a denial.
     const TABLE: &str = "
-                  Start          GuestReady   StopRequested  Pause          Resume        Exited       Crashed
-        Created   Starting       !Impossible  !NotRunning    !NotRunning    !NotRunning   !Impossible  !Impossible
-        Starting  !BeingStarted  Running      Stopping       !BeingStarted  !NotPaused    Failed       Failed
-        Running   !AlreadyRunning !Impossible Stopping       Paused         !NotPaused    Stopped      Failed
-        Paused    !Paused        !Impossible  Stopping       !Paused        Running       Stopped      Failed
-        Stopping  !BeingStopped  !Impossible  Stopping       !BeingStopped  !NotPaused    Stopped      Failed
-        Stopped   Starting       !Impossible  !NotRunning    !NotRunning    !NotRunning   !Impossible  !Impossible
-        Failed    Starting       !Impossible  !NotRunning    !NotRunning    !NotRunning   !Impossible  !Impossible
+                  Start          GuestReady   StopRequested  Pause          Resume        Exited       Crashed      Restart
+        Created   Starting       !Impossible  !NotRunning    !NotRunning    !NotRunning   !Impossible  !Impossible  !Impossible
+        Starting  !BeingStarted  Running      Stopping       !BeingStarted  !NotPaused    Failed       Failed       Starting
+        Running   !AlreadyRunning !Impossible Stopping       Paused         !NotPaused    Stopped      Failed       Starting
+        Paused    !Paused        !Impossible  Stopping       !Paused        Running       Stopped      Failed       Starting
+        Stopping  !BeingStopped  !Impossible  Stopping       !BeingStopped  !NotPaused    Stopped      Failed       !BeingStopped
+        Stopped   Starting       !Impossible  !NotRunning    !NotRunning    !NotRunning   !Impossible  !Impossible  !Impossible
+        Failed    Starting       !Impossible  !NotRunning    !NotRunning    !NotRunning   !Impossible  !Impossible  !Impossible
     ";
 
     #[test]

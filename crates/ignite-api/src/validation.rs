@@ -264,6 +264,10 @@ impl Check {
             let reason = "must be at most 86400, which is a day";
             self.invalid_unless(is_timeout, at("stopTimeoutSeconds"), seconds.to_string(), reason);
         }
+        if spec.auto_remove {
+            let (policy, reason) = (spec.restart_policy, "a VM that is removed when it ends is not started again");
+            self.invalid_unless(policy.is_no(), at("restartPolicy"), policy.to_string(), reason);
+        }
         if let Some(vmm) = &spec.vmm {
             let is_vmm = names::check_vm_name(vmm).is_ok() && vmm.len() <= 32;
             self.invalid_unless(is_vmm, at("vmm"), quoted(vmm), "must be a name such as qemu or firecracker");

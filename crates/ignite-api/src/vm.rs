@@ -6,6 +6,7 @@ use crate::meta::null_is_default;
 pub use crate::network::NetworkSpec;
 use crate::network::{DnsConfig, HostAlias};
 use crate::reference::ImageSource;
+use crate::restart_policy::RestartPolicy;
 use crate::size::Size;
 use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
@@ -125,6 +126,9 @@ pub struct VmSpec {
     /// *Extension.* VMs of the same set that have to be ready before this one is started.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
     pub depends_on: Vec<crate::depends_on::Dependency>,
+    /// *Extension.* Whether it is started again when it has ended.
+    #[serde(skip_serializing_if = "RestartPolicy::is_no", deserialize_with = "null_is_default")]
+    pub restart_policy: RestartPolicy,
     /// *Extension.* VMM to use; absent: chosen at the first start and kept in `status.vmm`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vmm: Option<String>,
@@ -132,6 +136,10 @@ pub struct VmSpec {
 
 fn is_false(b: &bool) -> bool {
     !*b
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 impl Default for VmSpec {
@@ -162,6 +170,7 @@ impl Default for VmSpec {
             stop_timeout_seconds: None,
             auto_remove: false,
             depends_on: Vec::new(),
+            restart_policy: RestartPolicy::No,
             vmm: None,
         }
     }
@@ -381,8 +390,24 @@ pub struct VmStatus {
     /// Whether it runs as a `task` or a `machine`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
-    /// Times the VM has been started.
+    /// Times the VM has been started by someone.
     pub starts: u32,
+    /// Times its restart policy has started it again since then.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub restarts: u32,
+    /// Its last end was asked for by someone, so `unless-stopped` leaves it at rest.
+    #[serde(skip_serializing_if = "is_false")]
+    pub stopped_by_user: bool,
+}
+
+impl VmStatus {
+    /// Forgets what is only true while it runs.
+    pub fn forget_run(&mut self) {
+        self.runtime = None;
+        self.network = None;
+        self.accelerator = None;
+        self.isolation.clear();
+    }
 }
 
 /// Which program runs a VM.

@@ -95,6 +95,7 @@ impl Engine {
             },
             is_foreground: decided.is_foreground,
             auto_remove: vm.spec.auto_remove,
+            restart_policy: vm.spec.restart_policy,
             stop_timeout_ms: u64::from(vm.spec.stop_timeout_seconds.unwrap_or(DEFAULT_STOP_TIMEOUT_SECONDS)) * 1000,
             boot_timeout_ms: BOOT_TIMEOUT_MS,
         })

@@ -6,7 +6,11 @@
 //!  create   defaults, validate, name free? -> image -> kernel -> writable disk -> Created
 //!  start    observe -> lifecycle -> requirements -> launch file -> ignite-spawn, detached -> Running
 //!  stop     kill wait restart: requests to the supervisor
+<<<<<<< HEAD
 //!  reconfigure  another spec and other labels, from the next start on
+=======
+//!  restore  starts again what its restart policy wants to run
+>>>>>>> 8998484 (restart policies: kept by the VM's own supervisor, over a host restart by ignite restore and a generated systemd unit)
 //!  remove   only what does not run, unless forced
 //!  session  exec, attach: a VM's streams
 //!  copy     files into a VM and out of it, as tar streams of the agent
@@ -31,6 +35,7 @@ mod observe;
 mod progress;
 mod reconfigure;
 mod remove;
+mod restore;
 mod session;
 mod ssh;
 mod ssh_keys;
@@ -50,6 +55,7 @@ pub use logs::{LogEntry, LogOptions, LogReader, LogStream};
 pub use networks::{NetworkCheck, NetworkInfo, NetworkMember, PrunedNetworks};
 pub use observe::Listing;
 pub use progress::{Progress, ProgressEvent};
+pub use restore::{Occasion, Restored};
 pub use session::{AttachOptions, Session, SessionEvent, SessionInput, SessionOutput};
 pub use ssh::SshAccess;
 pub use start::{StartMode, Started};

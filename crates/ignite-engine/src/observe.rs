@@ -10,6 +10,14 @@ use std::time::Duration;
 /// Time a VMM whose supervisor has died takes at most to die with it.
 const VMM_DEADLINE: Duration = Duration::from_secs(10);
 
+/// `status.reason` of a VM whose supervisor has died.
+pub(crate) const LOST: &str = "its supervisor was killed";
+
+/// Has it lost its supervisor?
+pub(crate) fn is_lost(vm: &Vm) -> bool {
+    vm.status.phase == Phase::Failed && vm.status.reason.as_deref() == Some(LOST)
+}
+
 /// All VMs as they are.
 #[derive(Debug, Clone, Default)]
 pub struct Listing {
@@ -91,13 +99,10 @@ impl Engine {
         }
         vm.status.running = false;
         vm.status.phase = Phase::Failed;
-        vm.status.reason = Some("its supervisor was killed".to_owned());
+        vm.status.reason = Some(LOST.to_owned());
         vm.status.exit_code = Some(ignite_supervisor::ending::BROKEN_EXIT_CODE);
         vm.status.finish_time = Some(jiff::Timestamp::now());
-        vm.status.runtime = None;
-        vm.status.network = None;
-        vm.status.accelerator = None;
-        vm.status.isolation.clear();
+        vm.status.forget_run();
         Ok(self.vms.write(&vm)?)
     }
 

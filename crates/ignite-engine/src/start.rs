@@ -129,6 +129,8 @@ impl Engine {
         vm.status.exit_code = None;
         vm.status.vmm = Some(driver.name().to_owned());
         vm.status.starts += 1;
+        vm.status.restarts = 0;
+        vm.status.stopped_by_user = false;
         self.vms.write(&vm)?;
         match self.spawn_supervisor(uid, liveness) {
             Ok(ready) => Ok((vm, notes, ready)),

@@ -16,12 +16,21 @@ impl Engine {
     /// Stops a VM: the agent is asked, then the power button pressed, then the VMM killed. One that does not run is
     /// stopped already.
     pub async fn stop(&self, uid: &Uid, timeout: Option<Duration>) -> Result<Vm, EngineError> {
+        self.stop_by(uid, timeout, false).await
+    }
+
+    /// As [`Engine::stop`], because the host shuts down: every restart policy but `no` brings the VM back.
+    pub async fn stop_for_shutdown(&self, uid: &Uid, timeout: Option<Duration>) -> Result<Vm, EngineError> {
+        self.stop_by(uid, timeout, true).await
+    }
+
+    async fn stop_by(&self, uid: &Uid, timeout: Option<Duration>, is_shutdown: bool) -> Result<Vm, EngineError> {
         let vm = self.inspect(uid).await?;
         if !vm.status.phase.is_live() {
             return Ok(vm);
         }
         let grace_ms = timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
-        self.end(vm, uid, &ControlRequest::Stop { grace_ms }).await
+        self.end(vm, uid, &ControlRequest::Stop { grace_ms, is_shutdown }).await
     }
 
     /// Ends the VMM now, or with a signal: sends it to the task. SIGKILL is the former.

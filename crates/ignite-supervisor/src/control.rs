@@ -38,6 +38,9 @@ pub enum ControlRequest {
     Stop {
         /// Absent: the VM's own stop timeout.
         grace_ms: Option<u64>,
+        /// The host shuts down; absent: someone wants it stopped.
+        #[serde(default)]
+        is_shutdown: bool,
     },
     /// End the VMM now; answered by `Ended`.
     Kill,

@@ -2,6 +2,7 @@
 
 use ignite_agent_protocol::message::Configure;
 use ignite_api::Uid;
+use ignite_api::restart_policy::RestartPolicy;
 use ignite_api::network::{HostAlias, NetworkSpec};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -30,6 +31,8 @@ pub struct Launch {
     pub is_foreground: bool,
     /// The object is removed when the VM ends.
     pub auto_remove: bool,
+    /// Whether it is booted again when it has ended.
+    pub restart_policy: RestartPolicy,
     /// Time a stop leaves the guest, unless the request says otherwise.
     pub stop_timeout_ms: u64,
     /// Time the guest has from power-on to `Configured`.

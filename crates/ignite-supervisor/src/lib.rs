@@ -19,6 +19,7 @@ pub mod guest;
 mod guest_network;
 pub mod launch;
 pub mod life;
+pub mod restart;
 pub mod rotate;
 pub mod run;
 pub mod server;

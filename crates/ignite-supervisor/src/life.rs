@@ -2,6 +2,7 @@
 
 use crate::control::Ending;
 use crate::error::SupervisorError;
+use crate::restart::AskedBy;
 use ignite_api::lifecycle::{self, Denial, Event, Phase};
 use ignite_api::{Uid, Vm, VmStatus};
 use ignite_store::Objects;
@@ -53,15 +54,13 @@ impl Life {
     }
 
     /// Stores how it ended. The last write of a life.
-    pub fn finish(&self, ending: &Ending) -> Result<(), SupervisorError> {
+    pub fn finish(&self, ending: &Ending, asked_by: Option<AskedBy>) -> Result<(), SupervisorError> {
         self.store(ending.phase, |status| {
+            status.stopped_by_user = asked_by == Some(AskedBy::User);
             status.reason = ending.reason.clone();
             status.exit_code = Some(ending.exit_code);
             status.finish_time = Some(jiff::Timestamp::now());
-            status.runtime = None;
-            status.network = None;
-            status.accelerator = None;
-            status.isolation.clear();
+            status.forget_run();
         })?;
         self.phase.send_replace(ending.phase);
         Ok(())

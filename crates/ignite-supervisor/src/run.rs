@@ -7,6 +7,7 @@ use crate::guest::{TaskPlumbing, bring_up, configure_for, log_guest};
 use crate::guest_network;
 use crate::launch::{ATTACH_DEADLINE_MS, Launch, ReadyEvent};
 use crate::life::Life;
+use crate::restart::AskedBy;
 use crate::shared::{Command, Shared};
 use crate::supervise::ReadyPipe;
 use crate::vmm_record;
@@ -58,11 +59,16 @@ pub struct Run<'a> {
     pub pump: Option<JoinHandle<()>>,
     /// What the user can do about a failure.
     pub hint: Option<String>,
+    /// Who has asked for the end of this life.
+    pub asked_by: Option<AskedBy>,
+    /// The guest has been configured once in this life.
+    pub has_been_up: bool,
 }
 
 impl Run<'_> {
     /// One boot, from network to network. Nothing of it is left when this returns.
     pub async fn once(&mut self) -> Outcome {
+        self.task.exit.send_replace(None);
         let plugin = match ignite_network::plugins::find(&self.launch.network.mode) {
             Ok(plugin) => plugin,
             Err(error) => return self.broken(&error.into()),
@@ -122,6 +128,7 @@ impl Run<'_> {
                     Some(ignite_api::vm::NetworkStatus { plugin: plugin.to_owned(), ip_addresses: addresses });
             })?;
             self.agent.send_replace(Some(connection.clone()));
+            self.has_been_up = true;
             self.ready.tell(&ReadyEvent::Running).await;
             Ok(self.live(machine.as_mut(), &connection, events, &mut attachment).await)
         }
@@ -149,7 +156,7 @@ impl Run<'_> {
             .ok_or_else(|| SupervisorError::Agent { detail: "the VMM has none".to_owned() })?;
         let (connection, mut events) = Connection::start(channel);
         let deadline = Instant::now() + Duration::from_millis(self.launch.boot_timeout_ms);
-        let is_foreground = self.launch.is_foreground && self.life.phase() == Phase::Starting;
+        let is_foreground = self.launch.is_foreground && !self.has_been_up;
         let attached = self.shared.attached.clone();
         let ready = &mut *self.ready;
         let gate = async {
@@ -185,9 +192,18 @@ impl Run<'_> {
                         seconds: self.launch.boot_timeout_ms / 1000,
                         console: self.shared.console.tail(),
                     }),
-                    _ = self.terminate.recv() => break Err(SupervisorError::StoppedEarly),
+                    _ = self.terminate.recv() => {
+                        self.asked_by = Some(AskedBy::Host);
+                        break Err(SupervisorError::StoppedEarly);
+                    }
                     Some(command) = self.commands.recv() => match command {
-                        Command::Stop { reply, .. } | Command::Kill { reply } => {
+                        Command::Stop { by, reply, .. } => {
+                            self.asked_by = Some(by);
+                            let _ = reply.send(Ok(()));
+                            break Err(SupervisorError::StoppedEarly);
+                        }
+                        Command::Kill { reply } => {
+                            self.asked_by = Some(AskedBy::User);
                             let _ = reply.send(Ok(()));
                             break Err(SupervisorError::StoppedEarly);
                         }
@@ -241,7 +257,8 @@ impl Run<'_> {
                     }
                 },
                 Some(command) = self.commands.recv() => match command {
-                    Command::Stop { grace_ms, reply } => {
+                    Command::Stop { grace_ms, by, reply } => {
+                        self.asked_by = Some(by);
                         let grace = Duration::from_millis(grace_ms.unwrap_or(self.launch.stop_timeout_ms));
                         let _ = reply.send(self.ask_to_stop(machine, connection, grace).await);
                         if asked == Asked::Nothing {
@@ -253,6 +270,7 @@ impl Run<'_> {
                         kill_at = Some(now + grace + after);
                     }
                     Command::Kill { reply } => {
+                        self.asked_by = Some(AskedBy::User);
                         asked = Asked::Kill;
                         let _ = self.life.advance(Some(Event::StopRequested), |_| {});
                         if let Err(error) = machine.kill().await {
@@ -268,6 +286,7 @@ impl Run<'_> {
                     }
                 },
                 _ = self.terminate.recv() => {
+                    self.asked_by.get_or_insert(AskedBy::Host);
                     let grace = Duration::from_millis(self.launch.stop_timeout_ms);
                     if self.ask_to_stop(machine, connection, grace).await.is_ok() && asked == Asked::Nothing {
                         asked = Asked::Stop;

@@ -3,6 +3,7 @@
 use crate::console::write_console;
 use crate::control::{Channel, ControlReply, ControlRequest, Reader, SessionCommand, SessionEvent, Writer};
 use crate::error::SupervisorError;
+use crate::restart::AskedBy;
 use crate::shared::{Command, Shared, TaskInput, exit_event, feed_stdin};
 use bytes::Bytes;
 use ignite_agent_protocol::client::{OpenError, Stream, StreamEvent};
@@ -78,7 +79,10 @@ async fn serve(stream: UnixStream, shared: Shared) {
 
 async fn answer(request: ControlRequest, mut channel: Channel, shared: &Shared) -> io::Result<()> {
     match request {
-        ControlRequest::Stop { grace_ms } => end(channel, shared, |reply| Command::Stop { grace_ms, reply }).await,
+        ControlRequest::Stop { grace_ms, is_shutdown } => {
+            let by = if is_shutdown { AskedBy::Host } else { AskedBy::User };
+            end(channel, shared, |reply| Command::Stop { grace_ms, by, reply }).await
+        }
         ControlRequest::Kill => end(channel, shared, |reply| Command::Kill { reply }).await,
         ControlRequest::Pause => {
             let reply = command(shared, |reply| Command::Pause { reply }).await;

@@ -3,6 +3,7 @@
 use crate::console::Console;
 use crate::control::{Ending, SessionEvent};
 use crate::fanout::Fanout;
+use crate::restart::AskedBy;
 use bytes::Bytes;
 use ignite_agent_protocol::client::{Connection, StreamInput};
 use ignite_agent_protocol::message::StreamRequest;
@@ -19,6 +20,8 @@ pub enum Command {
     Stop {
         /// Absent: the VM's own stop timeout.
         grace_ms: Option<u64>,
+        /// Who wants it.
+        by: AskedBy,
         /// Whether it was accepted.
         reply: oneshot::Sender<Result<(), String>>,
     },

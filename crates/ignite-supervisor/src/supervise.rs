@@ -7,6 +7,7 @@ use crate::error::SupervisorError;
 use crate::guest::TaskPlumbing;
 use crate::launch::{Launch, ReadyEvent};
 use crate::life::Life;
+use crate::restart::{AskedBy, Restarts};
 use crate::run::Run;
 use crate::server::Server;
 use crate::shared::Shared;
@@ -25,9 +26,6 @@ use tokio::time::Instant;
 
 /// Time clients have to take what is still theirs once the VM has ended.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
-/// A machine that reboots itself sooner than this after its last boot, so often in a row, is broken.
-const QUICK_REBOOT: Duration = Duration::from_secs(10);
-const MAX_QUICK_REBOOTS: u32 = 3;
 
 /// The pipe on which the starter waits for [`ReadyEvent`]s.
 #[derive(Debug)]
@@ -70,7 +68,7 @@ pub async fn supervise(launch: Launch, driver: Arc<dyn Driver>, liveness: FileLo
     let life = Life::take_over(vms.clone(), launch.uid.clone());
     match live(&launch, &*driver, &life, &paths, &mut ready).await {
         Ok((ending, finish)) => {
-            conclude(&launch, &life, &paths, &vms, &ending);
+            conclude(&launch, &life, &paths, &vms, &ending, finish.asked_by);
             drop(liveness);
             // Only now: who hears of a failure finds everything undone. (A VM that came up has nobody waiting any more.)
             let message = ending.reason.clone().unwrap_or_else(|| "it ended while it was starting".to_owned());
@@ -84,7 +82,7 @@ pub async fn supervise(launch: Launch, driver: Arc<dyn Driver>, liveness: FileLo
         Err(error) => {
             tracing::error!("{}", error.chain());
             let ending = Ending { phase: Phase::Failed, exit_code: error.exit_code(), reason: Some(error.chain()) };
-            conclude(&launch, &life, &paths, &vms, &ending);
+            conclude(&launch, &life, &paths, &vms, &ending, None);
             drop(liveness);
             let failed =
                 ReadyEvent::Failed { message: error.chain(), hint: error.hint(), exit_code: error.exit_code() };
@@ -100,6 +98,7 @@ struct Finish {
     shared: Shared,
     server: Server,
     hint: Option<String>,
+    asked_by: Option<AskedBy>,
 }
 
 async fn live(
@@ -157,38 +156,56 @@ async fn live(
         ready,
         pump: None,
         hint: None,
+        asked_by: None,
+        has_been_up: false,
     };
     let ended = boot_until_ended(&mut run).await;
-    let hint = run.hint.take();
-    Ok((ended, Finish { ending, shared, server, hint }))
+    let (hint, asked_by) = (run.hint.take(), run.asked_by);
+    Ok((ended, Finish { ending, shared, server, hint, asked_by }))
 }
 
-/// Boots, and boots again when the guest has rebooted itself.
+/// Boots, and boots again when the guest has rebooted itself or its restart policy says so.
 async fn boot_until_ended(run: &mut Run<'_>) -> Ending {
-    let mut quick_reboots = 0;
+    let mut restarts = Restarts::new(run.launch.restart_policy);
     loop {
         let started = Instant::now();
-        match run.once().await {
-            Outcome::Ended(ending) => return ending,
-            Outcome::Reboot if started.elapsed() < QUICK_REBOOT => quick_reboots += 1,
-            Outcome::Reboot => quick_reboots = 0,
+        let ending = match run.once().await {
+            Outcome::Ended(ending) => ending,
+            Outcome::Reboot => match restarts.rebooted(started.elapsed()) {
+                Some(ending) => ending,
+                None => {
+                    tracing::info!("the guest rebooted");
+                    continue;
+                }
+            },
+        };
+        if !run.has_been_up {
+            // Whoever starts it is told what is wrong, and no policy tries it again behind their back.
+            return ending;
         }
-        if quick_reboots >= MAX_QUICK_REBOOTS {
-            let reason = format!("the guest rebooted {quick_reboots} times within {} s each", QUICK_REBOOT.as_secs());
-            return Ending { phase: Phase::Failed, exit_code: crate::ending::BROKEN_EXIT_CODE, reason: Some(reason) };
+        match restarts.ended(ending.clone(), run.asked_by.is_some(), started.elapsed()) {
+            Err(ending) => return ending,
+            Ok(delay) if run.wait_for_restart(&ending, delay).await => {}
+            Ok(_) => return Ending { phase: Phase::Stopped, ..ending },
         }
-        tracing::info!("the guest rebooted");
     }
 }
 
 /// Stores how it ended and removes what only a live VM has. Errors are logged: `observe` heals the rest.
-fn conclude(launch: &Launch, life: &Life, paths: &Paths, vms: &Objects<Vm>, ending: &Ending) {
+fn conclude(
+    launch: &Launch,
+    life: &Life,
+    paths: &Paths,
+    vms: &Objects<Vm>,
+    ending: &Ending,
+    asked_by: Option<AskedBy>,
+) {
     if let Err(error) = ignite_store::atomic::remove_tree(&paths.run_vm(&launch.uid)) {
         tracing::error!("{error}");
     }
     let result = match launch.auto_remove {
         true => vms.remove(&launch.uid).map_err(SupervisorError::from),
-        false => life.finish(ending),
+        false => life.finish(ending, asked_by),
     };
     if let Err(error) = result {
         tracing::error!("{}", error.chain());

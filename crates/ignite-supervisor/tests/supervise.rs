@@ -1,226 +1,19 @@
 //! A VM's whole life over the scripted VMM: no process is started, every end is played.
 
-use ignite_agent_protocol::codec::{Assembler, Decoder, put_control, put_frame};
-use ignite_agent_protocol::frame::{self, Kind, MAX_CONTROL, STDOUT, TASK_STREAM};
+mod harness;
+
+use harness::{Guest, Heard, Host, ask, machine, task};
+use ignite_agent_protocol::frame::{self, Kind, STDOUT, TASK_STREAM};
 use ignite_agent_protocol::message::*;
-use ignite_api::vm::VmStatus;
-use ignite_api::{API_VERSION, ObjectMeta, Phase, Uid, Vm};
-use ignite_store::{FileLock, Objects, Paths};
-use ignite_supervisor::control::{self, ControlReply, ControlRequest, Ending, SessionCommand, SessionEvent};
-use ignite_supervisor::launch::{LaunchBoot, LaunchNetwork};
-use ignite_supervisor::supervise::ReadyPipe;
-use ignite_supervisor::{Launch, supervise, task_log};
+use ignite_api::Phase;
+use ignite_supervisor::control::{ControlReply, ControlRequest, Ending, SessionCommand, SessionEvent};
+use ignite_supervisor::task_log;
 use ignite_vmm::ExitCause;
-use ignite_vmm::fake::{FakeDriver, FakeGuest};
-use std::future::Future;
-use std::path::PathBuf;
+use ignite_vmm::fake::FakeDriver;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-
-const DEADLINE: Duration = Duration::from_secs(20);
-
-/// A VM in `Starting`, as the engine leaves it, in directories of its own.
-struct Host {
-    dir: tempfile::TempDir,
-    launch: Launch,
-}
-
-fn task(args: &[&str]) -> Role {
-    Role::Task(Process {
-        args: args.iter().map(|arg| (*arg).to_owned()).collect(),
-        env: Default::default(),
-        user: String::new(),
-        working_dir: String::new(),
-        tty: false,
-        stdin: true,
-        size: None,
-        stop_signal: None,
-    })
-}
-
-fn machine() -> Role {
-    Role::Machine { args: vec!["/sbin/init".into()], env: Default::default() }
-}
-
-impl Host {
-    fn new(role: Role) -> Host {
-        let dir = tempfile::tempdir().expect("a directory");
-        let uid = Uid::parse("00000000000000ab").expect("a uid");
-        let vms: Objects<Vm> = Objects::new(dir.path());
-        let vm = Vm {
-            api_version: API_VERSION.into(),
-            kind: "VM".into(),
-            metadata: ObjectMeta { name: "test".into(), uid: Some(uid.clone()), ..Default::default() },
-            spec: Default::default(),
-            status: VmStatus { phase: Phase::Starting, ..Default::default() },
-        };
-        let draft = vms.draft(&uid).expect("a draft");
-        vms.publish(draft, &vm).map_err(|(_, error)| error).expect("publish");
-        let run_dir = dir.path().join("run");
-        std::fs::create_dir_all(Paths::new(dir.path(), &run_dir).run_vm(&uid)).expect("run directory");
-        let launch = Launch {
-            uid,
-            name: "test".into(),
-            data_dir: dir.path().to_owned(),
-            run_dir,
-            driver: "fake".into(),
-            boot: LaunchBoot {
-                kernel: PathBuf::from("vmlinux"),
-                initramfs: PathBuf::from("initramfs"),
-                cmdline: String::new(),
-                vcpu_count: 1,
-                mem_size_mib: 128,
-                drives: Vec::new(),
-                is_isolated: true,
-            },
-            network: LaunchNetwork { mode: "none".into(), ..LaunchNetwork::default() },
-            configure: Configure {
-                hostname: "test".into(),
-                root: Root::Private { disk: Disk::Index(0) },
-                modules: None,
-                interfaces: Vec::new(),
-                dns: None,
-                hosts: Vec::new(),
-                peers: Vec::new(),
-                files: Vec::new(),
-                ssh_authorized_keys: Vec::new(),
-                unix_ns: 0,
-                entropy: String::new(),
-                role,
-            },
-            is_foreground: false,
-            auto_remove: false,
-            stop_timeout_ms: 5_000,
-            boot_timeout_ms: 10_000,
-        };
-        Host { dir, launch }
-    }
-
-    fn paths(&self) -> Paths {
-        Paths::new(&self.launch.data_dir, &self.launch.run_dir)
-    }
-
-    fn status(&self) -> VmStatus {
-        Objects::<Vm>::new(self.dir.path()).read(&self.launch.uid).expect("the VM").status
-    }
-
-    /// Runs the VM to its end; meanwhile `client` does as it likes.
-    async fn run_with<C>(&self, driver: FakeDriver, client: impl FnOnce(PathBuf) -> C) -> (Ending, C::Output)
-    where
-        C: Future,
-    {
-        let socket = self.paths().control_socket(&self.launch.uid);
-        let driver = Arc::new(driver);
-        let liveness = self.paths().vm_liveness(&self.launch.uid);
-        let liveness = FileLock::try_take(&liveness).expect("lock").expect("nobody has it");
-        let supervised = supervise(self.launch.clone(), driver.clone(), liveness, ReadyPipe::new(None));
-        let client = client(socket);
-        let both = async { tokio::join!(supervised, client) };
-        let result = tokio::time::timeout(DEADLINE, both).await.expect("the VM ends");
-        assert_eq!(driver.running(), 0, "a guest is left");
-        assert!(!self.paths().run_vm(&self.launch.uid).exists(), "the run directory is left");
-        result
-    }
-
-    async fn run(&self, driver: FakeDriver) -> Ending {
-        self.run_with(driver, |_| async {}).await.0
-    }
-}
-
-/// Asks as soon as the socket is there.
-async fn ask(socket: &std::path::Path, request: &ControlRequest) -> (ControlReply, control::Channel) {
-    loop {
-        match control::request(socket, request).await {
-            Ok(answer) => return answer,
-            Err(_) => tokio::task::yield_now().await,
-        }
-    }
-}
-
-/// The guest's end of the protocol.
-struct Guest {
-    agent: DuplexStream,
-    decoder: Decoder,
-}
-
-enum Heard {
-    Control(HostMessage),
-    Data(Vec<u8>),
-    Eof,
-    Open(u32),
-    Other,
-    Gone,
-}
-
-impl Guest {
-    async fn hello(guest: &mut FakeGuest) -> Guest {
-        let agent = std::mem::replace(&mut guest.agent, tokio::io::duplex(1).0);
-        let mut guest = Guest { agent, decoder: Decoder::default() };
-        guest
-            .say(&GuestMessage::Hello {
-                protocol: ignite_agent_protocol::PROTOCOL_VERSION,
-                agent_version: "test".into(),
-                kernel_release: "6.1.0".into(),
-                uptime_ms: 1,
-            })
-            .await;
-        guest
-    }
-
-    async fn configured(guest: &mut FakeGuest) -> Guest {
-        let mut guest = Guest::hello(guest).await;
-        assert!(matches!(guest.hear().await, Heard::Control(HostMessage::Configure(_))));
-        guest.say(&GuestMessage::Configured { uptime_ms: 2 }).await;
-        guest
-    }
-
-    async fn say(&mut self, message: &GuestMessage) {
-        let mut out = Vec::new();
-        put_control(&mut out, message).expect("json");
-        let _ = self.agent.write_all(&out).await;
-    }
-
-    async fn frame(&mut self, stream: u32, kind: Kind, channel: u8, payload: &[u8]) {
-        let mut out = Vec::new();
-        put_frame(&mut out, stream, kind, channel, payload);
-        let _ = self.agent.write_all(&out).await;
-    }
-
-    async fn exit_task(&mut self, exit: StreamExit) {
-        self.frame(TASK_STREAM, Kind::Close, 0, &serde_json::to_vec(&exit).expect("json")).await;
-        self.say(&GuestMessage::Exiting { cause: ExitingCause::TaskExited }).await;
-    }
-
-    async fn hear(&mut self) -> Heard {
-        let mut parts = Assembler::new(MAX_CONTROL);
-        loop {
-            if let Some((header, payload)) = self.decoder.next_frame().expect("a frame") {
-                match header.kind {
-                    Kind::Control => {
-                        if let Some(message) = parts.push(header.channel, payload).expect("a message") {
-                            return Heard::Control(message);
-                        }
-                    }
-                    Kind::Data => return Heard::Data(payload.to_vec()),
-                    Kind::Eof => return Heard::Eof,
-                    Kind::Open => return Heard::Open(header.stream),
-                    _ => return Heard::Other,
-                }
-                continue;
-            }
-            match self.agent.read(self.decoder.space()).await {
-                Ok(0) | Err(_) => return Heard::Gone,
-                Ok(count) => self.decoder.filled(count),
-            }
-        }
-    }
-
-    async fn hear_shutdown(&mut self) {
-        while !matches!(self.hear().await, Heard::Control(HostMessage::Shutdown { .. })) {}
-    }
-}
+use tokio::io::AsyncWriteExt;
 
 #[tokio::test]
 async fn a_task_runs_its_output_is_logged_and_its_code_is_the_vms() {
@@ -305,7 +98,7 @@ async fn a_stop_reaches_the_guest_and_is_answered_when_all_is_stored() {
     let (ending, reply) = host
         .run_with(driver, |socket| async move {
             // An exec waits until the guest runs, so the stop after it finds it running.
-            let (reply, _) = ask(&socket, &ControlRequest::Stop { grace_ms: None }).await;
+            let (reply, _) = ask(&socket, &ControlRequest::Stop { grace_ms: None, is_shutdown: false }).await;
             reply
         })
         .await;
@@ -331,7 +124,7 @@ async fn a_guest_that_ignores_a_stop_is_killed_after_its_time() {
         .run_with(driver, |socket| async move {
             let mut is_running = is_running;
             is_running.wait_for(|r| *r).await.expect("runs");
-            let uid_phase = ask(&socket, &ControlRequest::Stop { grace_ms: Some(200) }).await.0;
+            let uid_phase = ask(&socket, &ControlRequest::Stop { grace_ms: Some(200), is_shutdown: false }).await.0;
             assert!(matches!(uid_phase, ControlReply::Ended { .. }), "{uid_phase:?}");
         })
         .await;
@@ -498,7 +291,7 @@ async fn an_exec_stream_is_carried_both_ways() {
                     break;
                 }
             }
-            let (_, _) = ask(&socket, &ControlRequest::Stop { grace_ms: None }).await;
+            let (_, _) = ask(&socket, &ControlRequest::Stop { grace_ms: None, is_shutdown: false }).await;
             events
         })
         .await;

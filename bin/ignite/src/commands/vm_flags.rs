@@ -6,6 +6,7 @@ use crate::commands::pull_source::Runtime;
 use crate::env_file::{HostEnv, parse_env_flag, read_env_file};
 use crate::report::UsageError;
 use crate::settings::{Settings, VmOverrides, network_mode};
+use ignite_api::restart_policy::RestartPolicy;
 use ignite_api::validation::check_id_prefix;
 use ignite_api::vm::{FileMapping, InitMode, OciSource, RootDisk, Ssh};
 use ignite_api::{ImageSource, ObjectMeta, PortMapping, Size, Vm, VmSpec};
@@ -84,6 +85,9 @@ pub struct VmFlags {
     /// Copies a file or directory of the host into the guest before it runs, both paths absolute; at most 4 MB in all
     #[arg(short = 'f', long, value_name = "HOST:GUEST", value_delimiter = ',')]
     pub copy_files: Vec<String>,
+    /// When it is started again after it has ended: no, on-failure[:MAX], always or unless-stopped [default: no]
+    #[arg(long, value_name = "POLICY")]
+    pub restart: Option<RestartPolicy>,
     /// Seconds `stop` waits before it kills [default: 10]
     #[arg(long, value_name = "SECONDS")]
     pub stop_timeout: Option<u32>,
@@ -245,6 +249,7 @@ impl VmFlags {
         spec.stdin |= self.interactive;
         spec.tty |= self.tty;
         spec.auto_remove |= self.rm;
+        spec.restart_policy = self.restart.unwrap_or(spec.restart_policy);
         if self.stop_timeout.is_some() {
             spec.stop_timeout_seconds = self.stop_timeout;
         }

@@ -9,6 +9,11 @@ pub fn describe(status: &VmStatus, now: Timestamp) -> String {
     let since = |time: Option<Timestamp>| time.map(|time| words(seconds_between(time, now)));
     match status.phase {
         Phase::Created => "Created".to_owned(),
+        Phase::Starting if status.restarts > 0 => {
+            let code = status.exit_code.unwrap_or(0);
+            since(status.finish_time)
+                .map_or_else(|| format!("Restarting ({code})"), |age| format!("Restarting ({code}) {age} ago"))
+        }
         Phase::Starting => "Starting".to_owned(),
         Phase::Stopping => "Stopping".to_owned(),
         Phase::Running => since(status.start_time).map_or_else(|| "Up".to_owned(), |age| format!("Up {age}")),
@@ -37,6 +42,10 @@ mod tests {
         for (status, text) in [
             (with(Phase::Created), "Created"),
             (with(Phase::Starting), "Starting"),
+            (
+                VmStatus { restarts: 2, exit_code: Some(3), finish_time: Some(earlier), ..with(Phase::Starting) },
+                "Restarting (3) 5 minutes ago",
+            ),
             (with(Phase::Running), "Up"),
             (VmStatus { start_time: Some(earlier), ..with(Phase::Running) }, "Up 5 minutes"),
             (with(Phase::Paused), "Paused"),

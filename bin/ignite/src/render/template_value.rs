@@ -119,6 +119,7 @@ fn vm_spec(spec: &VmSpec) -> Value {
         ("Stdin", Value::Bool(spec.stdin)),
         ("StopTimeoutSeconds", Value::or_nil(spec.stop_timeout_seconds.map(|seconds| Value::Int(seconds.into())))),
         ("AutoRemove", Value::Bool(spec.auto_remove)),
+        ("RestartPolicy", Value::text(spec.restart_policy.to_string())),
         ("VMM", optional(&spec.vmm)),
     ];
     record(spec, fields)
@@ -150,6 +151,8 @@ fn vm_status(status: &VmStatus, now: Timestamp) -> Value {
         ("Isolation", map(&status.isolation)),
         ("Role", optional(&status.role)),
         ("Starts", Value::Int(status.starts.into())),
+        ("Restarts", Value::Int(status.restarts.into())),
+        ("StoppedByUser", Value::Bool(status.stopped_by_user)),
     ];
     record(status, fields)
 }
