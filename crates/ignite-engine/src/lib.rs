@@ -6,11 +6,8 @@
 //!  create   defaults, validate, name free? -> image -> kernel -> writable disk -> Created
 //!  start    observe -> lifecycle -> requirements -> launch file -> ignite-spawn, detached -> Running
 //!  stop     kill wait restart: requests to the supervisor
-<<<<<<< HEAD
 //!  reconfigure  another spec and other labels, from the next start on
-=======
 //!  restore  starts again what its restart policy wants to run
->>>>>>> 8998484 (restart policies: kept by the VM's own supervisor, over a host restart by ignite restore and a generated systemd unit)
 //!  remove   only what does not run, unless forced
 //!  session  exec, attach: a VM's streams
 //!  copy     files into a VM and out of it, as tar streams of the agent
