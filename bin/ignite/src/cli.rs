@@ -1,8 +1,8 @@
 //! The table of commands, one row each, and the flags that all of them share.
 
 use crate::commands::{
-    apply, attach, completion, cp, create, delete, diff, doctor, exec, generate, image, inspect, kernel, kill, logs, manual,
-    network, proxy, ps, restart, restore, rm, run, ssh, stack, start, stop, version, vm, wait,
+    apply, attach, completion, cp, create, delete, diff, doctor, exec, generate, image, inspect, kernel, kill, logs,
+    manual, network, proxy, ps, restart, restore, rm, run, ssh, stack, start, stop, version, vm, wait,
 };
 use crate::context::Context;
 use crate::report::Caller;

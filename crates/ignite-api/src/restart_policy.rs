@@ -162,10 +162,17 @@ mod tests {
         for text in POLICIES {
             assert_eq!(policy(text).to_string(), text);
         }
-        for (other, text) in [("", "no"), ("Never", "no"), ("OnFailure", "on-failure"), ("Always", "always"), ("on-failure:0", "on-failure")] {
+        for (other, text) in [
+            ("", "no"),
+            ("Never", "no"),
+            ("OnFailure", "on-failure"),
+            ("Always", "always"),
+            ("on-failure:0", "on-failure"),
+        ] {
             assert_eq!(policy(other).to_string(), text, "{other}");
         }
-        for bad in ["yes", "always:3", "on-failure:", "on-failure:-1", "on-failure:x", "on-failure:99999999999", "No "] {
+        for bad in ["yes", "always:3", "on-failure:", "on-failure:-1", "on-failure:x", "on-failure:99999999999", "No "]
+        {
             assert!(bad.parse::<RestartPolicy>().is_err(), "{bad}");
         }
     }
@@ -214,7 +221,11 @@ mod tests {
         ];
         for (started, stopped, failed, answers) in table {
             for (text, expected) in POLICIES.iter().zip(answers) {
-                assert_eq!(policy(text).brings_back(started, stopped, failed), expected, "{text} {started} {stopped} {failed}");
+                assert_eq!(
+                    policy(text).brings_back(started, stopped, failed),
+                    expected,
+                    "{text} {started} {stopped} {failed}"
+                );
             }
         }
     }

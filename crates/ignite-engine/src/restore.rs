@@ -77,8 +77,20 @@ mod tests {
 
     #[test]
     fn what_should_run_is_started_and_nothing_else() {
-        let lost = VmStatus { phase: Phase::Failed, reason: Some(LOST.to_owned()), exit_code: Some(255), starts: 1, ..Default::default() };
-        let stopped = VmStatus { phase: Phase::Stopped, exit_code: Some(0), starts: 1, stopped_by_user: true, ..Default::default() };
+        let lost = VmStatus {
+            phase: Phase::Failed,
+            reason: Some(LOST.to_owned()),
+            exit_code: Some(255),
+            starts: 1,
+            ..Default::default()
+        };
+        let stopped = VmStatus {
+            phase: Phase::Stopped,
+            exit_code: Some(0),
+            starts: 1,
+            stopped_by_user: true,
+            ..Default::default()
+        };
         let created = VmStatus::default();
         let running = VmStatus { phase: Phase::Running, starts: 1, ..Default::default() };
         use Occasion::{HostStarted, SupervisorLost};

@@ -2,8 +2,8 @@
 
 use ignite_agent_protocol::message::Configure;
 use ignite_api::Uid;
-use ignite_api::restart_policy::RestartPolicy;
 use ignite_api::network::{HostAlias, NetworkSpec};
+use ignite_api::restart_policy::RestartPolicy;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 

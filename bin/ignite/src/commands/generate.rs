@@ -36,7 +36,9 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
 
 /// systemd.service(5). `KillMode=none` would be deprecated; `process` leaves the supervisors to `ExecStop`, which asks them.
 fn unit(program: &Path, data_dir: &Path, is_user: bool) -> String {
-    let quoted = |path: &Path| format!("\"{}\"", path.display().to_string().replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%"));
+    let quoted = |path: &Path| {
+        format!("\"{}\"", path.display().to_string().replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%"))
+    };
     let (program, data_dir) = (quoted(program), quoted(data_dir));
     let wanted_by = if is_user { "default.target" } else { "multi-user.target" };
     format!(

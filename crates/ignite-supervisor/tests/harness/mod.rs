@@ -224,4 +224,3 @@ impl Guest {
         while !matches!(self.hear().await, Heard::Control(HostMessage::Shutdown { .. })) {}
     }
 }
-
