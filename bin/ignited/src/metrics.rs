@@ -212,8 +212,13 @@ struct Sample<'a> {
 impl Sample<'_> {
     fn labels(&self) -> Vec<(&'static str, String)> {
         let uid = self.vm.metadata.uid.as_ref().map(ToString::to_string).unwrap_or_default();
-        vec![("name", self.vm.metadata.name.clone()), ("uid", uid)]
+        vec![("name", escaped(&self.vm.metadata.name)), ("uid", uid)]
     }
+}
+
+/// OpenMetrics 1.0, "Escaping": the encoder writes values as they are.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 impl Collector for Vms {
@@ -313,3 +318,7 @@ fn phases(encoder: &mut DescriptorEncoder<'_>, samples: &[Sample<'_>]) -> Result
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "metrics_tests.rs"]
+mod tests;

@@ -30,6 +30,9 @@ const TESTS: &[Test] = tests! {
         only_signed_commits_are_taken
         a_directory_is_kept_by_whoever_comes_next
         a_manifest_of_weave_ignite_means_what_it_meant;
+    stack:
+        a_stack_from_git_starts_in_order_answers_and_heals
+        five_hundred_manifests_survive_a_kill_and_then_nothing_is_written;
     machine:
         a_machine_keeps_its_files_and_ends_cleanly
         a_guest_that_powers_off_or_reboots_ends_as_documented;

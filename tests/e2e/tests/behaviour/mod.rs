@@ -14,5 +14,6 @@ pub mod network_user;
 pub mod objects;
 pub mod registry;
 pub mod ssh;
+pub mod stack;
 pub mod tasks;
 pub mod weave;
