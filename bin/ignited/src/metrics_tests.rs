@@ -51,8 +51,7 @@ impl World {
         let metadata = ObjectMeta { name: format!("vm-\"{number}\"\n"), uid: Some(uid), ..ObjectMeta::default() };
         let mut vm = Vm::new(metadata, VmSpec::default());
         vm.status.phase = Phase::Running;
-        vm.status.network =
-            Some(ignite_api::vm::NetworkStatus { plugin: "cni".to_owned(), ip_addresses: Vec::new() });
+        vm.status.network = Some(ignite_api::vm::NetworkStatus { plugin: "cni".to_owned(), ip_addresses: Vec::new() });
         vm
     }
 
@@ -62,8 +61,7 @@ impl World {
         let controller = Controller::new(options, Limits { concurrency: 1 });
         self.metrics.look_done("shop", Duration::from_millis(3), controller.status());
         self.metrics.look_failed("shop");
-        let step =
-            Step { name: "a".to_owned(), uid: None, phase: None, origin: None, action: Action::Start };
+        let step = Step { name: "a".to_owned(), uid: None, phase: None, origin: None, action: Action::Start };
         self.metrics.step_done("shop", &step, &Ok(()));
         let mut report = SetReport { name: "shop".to_owned(), ..SetReport::default() };
         report.source.commit = Some("0123".to_owned());

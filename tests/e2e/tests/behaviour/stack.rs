@@ -75,7 +75,8 @@ pub fn a_stack_from_git_starts_in_order_answers_and_heals() -> Report {
     origin.commit(&[("shop.yaml", &shop())]);
     let url = format!("file://{}", origin.path().display());
     let pushed = Instant::now();
-    let mut daemon = host.ignited(["gitops", &url, "--branch", "main", "--name", "shop", "--interval", "300ms"]).start();
+    let mut daemon =
+        host.ignited(["gitops", &url, "--branch", "main", "--name", "shop", "--interval", "300ms"]).start();
     // redis answers `:N` to INCR, through two web servers.
     let count = || {
         let ask = throwaway.call(["busybox", "nc", "-w", "30", "127.0.0.1", "8080"]);
