@@ -11,6 +11,7 @@ from pathlib import Path
 
 import copying as copying_subject
 import measure
+import networking as networking_subject
 import phases
 from measure import median, spread
 
@@ -187,6 +188,11 @@ def copying(bench):
     return copying_subject.copying(bench, Row, judged, free_port)
 
 
+def networking(bench):
+    """The guest's network: cni against the same tap by hand, passt beside it, and what CNI adds to a start."""
+    return networking_subject.networking(bench, Row, judged)
+
+
 def listing(bench):
     """`ps -a` with 1,000 VM objects."""
     data = bench.work / "listing"
@@ -241,6 +247,7 @@ ALL = {
     "second": second,
     "exec": exec_round_trip,
     "copying": copying,
+    "networking": networking,
     "listing": listing,
     "memory": memory,
     "guest": guest,

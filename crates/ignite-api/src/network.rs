@@ -108,3 +108,58 @@ impl std::fmt::Display for DnsOption {
         }
     }
 }
+
+/// Prefix of the annotations that say how an interface reaches its guest, as Weave Ignite has them.
+pub const INTERFACE_ANNOTATION: &str = "ignite.weave.works/interface/";
+
+/// How an interface reaches its guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InterfaceKind {
+    /// `tc-redirect`: its frames, and the agent sets its address.
+    TcRedirect,
+    /// `dhcp-bridge`: so too, and a guest that asks by DHCP is answered.
+    DhcpBridge,
+}
+
+impl InterfaceKind {
+    /// Reads an annotation's value.
+    pub fn parse(text: &str) -> Option<InterfaceKind> {
+        match text {
+            "tc-redirect" => Some(InterfaceKind::TcRedirect),
+            "dhcp-bridge" => Some(InterfaceKind::DhcpBridge),
+            _ => None,
+        }
+    }
+}
+
+/// The interfaces whose guests ask by DHCP, by the annotations of their VM.
+pub fn dhcp_interfaces(annotations: &std::collections::BTreeMap<String, String>) -> Vec<String> {
+    let interfaces = annotations.iter().filter_map(|(key, value)| {
+        let interface = key.strip_prefix(INTERFACE_ANNOTATION)?;
+        (InterfaceKind::parse(value) == Some(InterfaceKind::DhcpBridge)).then(|| interface.to_owned())
+    });
+    interfaces.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn annotations_say_which_interfaces_ask_by_dhcp() {
+        let annotation = |interface: &str, kind: &str| (format!("{INTERFACE_ANNOTATION}{interface}"), kind.to_owned());
+        let annotations = [
+            annotation("eth0", "tc-redirect"),
+            annotation("eth1", "dhcp-bridge"),
+            ("other".to_owned(), "dhcp-bridge".to_owned()),
+        ];
+        assert_eq!(dhcp_interfaces(&annotations.into()), ["eth1"]);
+    }
+
+    #[test]
+    fn options_are_read_as_they_are_written() {
+        for text in ["ndots:2", "rotate", "a:b:c"] {
+            assert_eq!(DnsOption::parse(text).to_string(), text);
+        }
+    }
+}

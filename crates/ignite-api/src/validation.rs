@@ -210,6 +210,7 @@ impl Check {
     fn metadata(&mut self, metadata: &ObjectMeta) {
         self.labels("metadata.labels", &metadata.labels);
         self.labels("metadata.annotations", &metadata.annotations);
+        self.interface_annotations("metadata.annotations", &metadata.annotations);
     }
 
     fn labels(&mut self, path: &str, labels: &BTreeMap<String, String>) {

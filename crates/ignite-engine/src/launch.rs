@@ -6,7 +6,7 @@ use crate::error::EngineError;
 use crate::guest_files::read_copy_files;
 use crate::ssh_keys;
 use ignite_agent_protocol::message::{Configure, Disk, Dns, Process, Role as GuestRole, Root, WindowSize};
-use ignite_api::network::DnsConfig;
+use ignite_api::network::{DnsConfig, dhcp_interfaces};
 use ignite_api::run_spec::{ProcessSpec, Role, decide_role};
 use ignite_api::vm::RootDisk;
 use ignite_api::{Image, Uid, Vm};
@@ -91,6 +91,7 @@ impl Engine {
                 mode: decided.network,
                 spec: vm.spec.network.clone(),
                 names: network_names(vm),
+                dhcp: dhcp_interfaces(&vm.metadata.annotations),
                 host_aliases: vm.spec.host_aliases.clone(),
             },
             is_foreground: decided.is_foreground,

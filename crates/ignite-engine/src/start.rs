@@ -7,6 +7,7 @@ use crate::progress::{Progress, ProgressEvent};
 use crate::session::{AttachOptions, Session};
 use command_fds::{CommandFdExt, FdMapping};
 use ignite_api::lifecycle::{self, Denial, Event};
+use ignite_api::network::dhcp_interfaces;
 use ignite_api::{Phase, Uid, Vm};
 use ignite_network::AttachRequest;
 use ignite_store::{FileLock, StoreError, atomic};
@@ -177,6 +178,7 @@ impl Engine {
             vm_name: title(vm),
             names: network_names(vm),
             network: vm.spec.network.clone(),
+            dhcp: dhcp_interfaces(&vm.metadata.annotations),
             name_servers: vm.spec.dns_config.as_ref().map(|dns| dns.nameservers.clone()).unwrap_or_default(),
             run_dir: self.paths.run_vm(uid),
             record_dir: self.paths.vm(uid),

@@ -4,6 +4,7 @@
 //! it is done, so that `detach` from another process (after a crash) finds it.
 
 pub mod cni;
+mod dhcp;
 mod error;
 mod helper_log;
 mod host_network;

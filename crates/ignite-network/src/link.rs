@@ -49,6 +49,24 @@ pub(crate) struct Interface {
     pub(crate) routes: Vec<(String, Option<String>)>,
 }
 
+/// Whether the guest's questions by DHCP are answered here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dhcp {
+    /// They go to the network.
+    PassedOn,
+    /// They do not: see `dhcp`.
+    Served,
+}
+
+impl Dhcp {
+    /// IPv4 without options, UDP, to port 67.
+    fn kept(self) -> Option<TcU32Selector> {
+        let keys =
+            vec![key(0x4500_0000, 0xff00_0000, 0), key(0x0011_0000, 0x00ff_0000, 8), key(0x0000_0043, 0x0000_ffff, 20)];
+        (self == Dhcp::Served).then(|| selector_of(keys))
+    }
+}
+
 /// Name of the tap beside an interface (as old Ignite named it), cut to what a name may have.
 pub(crate) fn tap_name(ifname: &str) -> String {
     format!("vm_{ifname}").chars().take(libc::IFNAMSIZ - 1).collect()
@@ -56,7 +74,7 @@ pub(crate) fn tap_name(ifname: &str) -> String {
 
 /// Connects the interface of the calling thread's namespace to a new tap, which lasts as long as its descriptor is open.
 /// Blocks; to be called in a thread without a runtime.
-pub(crate) fn take_over(ifname: &str) -> Result<(Interface, OwnedFd), NetworkError> {
+pub(crate) fn take_over(ifname: &str, dhcp: Dhcp) -> Result<(Interface, OwnedFd), NetworkError> {
     let failed = |source| NetworkError::Io { what: format!("connect {ifname} to the VM"), source };
     let tap_name = tap_name(ifname);
     let tap = open_tap(&tap_name).map_err(io_error("make tap", Path::new(&tap_name)))?;
@@ -64,14 +82,14 @@ pub(crate) fn take_over(ifname: &str) -> Result<(Interface, OwnedFd), NetworkErr
     let interface = runtime.block_on(async {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         let connection = tokio::spawn(connection);
-        let interface = connect(&handle, ifname, &tap_name).await;
+        let interface = connect(&handle, ifname, &tap_name, dhcp).await;
         connection.abort();
         interface.map_err(to_io)
     });
     Ok((interface.map_err(failed)?, tap))
 }
 
-async fn connect(handle: &Handle, ifname: &str, tap_name: &str) -> Result<Interface, rtnetlink::Error> {
+async fn connect(handle: &Handle, ifname: &str, tap_name: &str, dhcp: Dhcp) -> Result<Interface, rtnetlink::Error> {
     let link = link(handle, ifname).await?;
     let index = link.header.index;
     let tap = self::link(handle, tap_name).await?.header.index;
@@ -84,7 +102,7 @@ async fn connect(handle: &Handle, ifname: &str, tap_name: &str) -> Result<Interf
     for (from, to) in [(index, tap), (tap, index)] {
         handle.qdisc().add(from as i32).ingress().execute().await?;
         if from == tap {
-            for selector in forged() {
+            for selector in forged().into_iter().chain(dhcp.kept()) {
                 // Without an action: it stops here, and the namespace's own stack drops it.
                 let filter = handle.traffic_filter(tap as i32).add().parent(INGRESS).priority(BEFORE_REDIRECT);
                 let filter = filter.protocol(EVERY_PROTOCOL).u32(&[TcFilterU32Option::Selector(selector)])?;
@@ -156,24 +174,24 @@ fn to_io(error: rtnetlink::Error) -> io::Error {
 /// (`route_localnet`), so an address of 127.0.0.0/8 in a forged frame would lead to servers that only the host should
 /// reach. Frames with two VLAN tags could carry it past that filter; one tag is stripped before.
 fn forged() -> Vec<TcU32Selector> {
-    let key = |val, mask, off| {
-        let mut key = TcU32Key::default();
-        (key.val, key.mask, key.off) = (val, mask, off);
-        key
-    };
     // Offsets are from the network header: IPv4's version and destination, and the Ethernet type before it.
     let to_loopback = vec![key(0x4000_0000, 0xf000_0000, 0), key(0x7f00_0000, 0xff00_0000, 16)];
     let tagged = [0x8100, 0x88a8].map(|protocol| vec![key(protocol, 0xffff, -4)]);
-    std::iter::once(to_loopback)
-        .chain(tagged)
-        .map(|keys| {
-            let mut selector = TcU32Selector::default();
-            selector.flags = TcU32SelectorFlags::Terminal;
-            selector.nkeys = keys.len() as u8;
-            selector.keys = keys;
-            selector
-        })
-        .collect()
+    std::iter::once(to_loopback).chain(tagged).map(selector_of).collect()
+}
+
+fn key(val: u32, mask: u32, off: i32) -> TcU32Key {
+    let mut key = TcU32Key::default();
+    (key.val, key.mask, key.off) = (val, mask, off);
+    key
+}
+
+fn selector_of(keys: Vec<TcU32Key>) -> TcU32Selector {
+    let mut selector = TcU32Selector::default();
+    selector.flags = TcU32SelectorFlags::Terminal;
+    selector.nkeys = keys.len() as u8;
+    selector.keys = keys;
+    selector
 }
 
 async fn link(handle: &Handle, name: &str) -> Result<LinkMessage, rtnetlink::Error> {

@@ -33,6 +33,8 @@ pub struct AttachRequest {
     pub names: Vec<String>,
     /// What its owner wants: ports, addresses and so on. The mode has been decided by now.
     pub network: NetworkSpec,
+    /// Interfaces whose guest asks by DHCP.
+    pub dhcp: Vec<String>,
     /// Name servers its owner wants; empty: the network's.
     pub name_servers: Vec<String>,
     /// Run directory of this VM, where records and logs of helper processes go.
@@ -63,6 +65,8 @@ pub struct Attachment {
     pub helpers: Vec<Helper>,
     /// Host ports, held until this is dropped.
     pub(crate) _claims: Vec<Claim>,
+    /// Servers of guests that ask, ended when this is dropped.
+    pub(crate) _dhcp: Vec<crate::dhcp::Server>,
 }
 
 /// A running helper process of an attachment, and the task that guards it, which needs the runtime that attached.

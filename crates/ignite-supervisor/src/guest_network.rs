@@ -15,6 +15,7 @@ pub fn attach_request(launch: &Launch) -> AttachRequest {
         vm_name: launch.name.clone(),
         names: launch.network.names.clone(),
         network: launch.network.spec.clone(),
+        dhcp: launch.network.dhcp.clone(),
         name_servers: launch.configure.dns.as_ref().map(|dns| dns.servers.clone()).unwrap_or_default(),
         run_dir: paths.run_vm(&launch.uid),
         record_dir: paths.vm(&launch.uid),

@@ -81,6 +81,9 @@ pub struct LaunchNetwork {
     pub spec: NetworkSpec,
     /// Names by which VMs of the same network find it.
     pub names: Vec<String>,
+    /// Interfaces whose guest asks by DHCP.
+    #[serde(default)]
+    pub dhcp: Vec<String>,
     /// Further lines of the guest's `/etc/hosts`; [`ignite_api::network::HOST_GATEWAY`] is looked up in the network.
     pub host_aliases: Vec<HostAlias>,
 }

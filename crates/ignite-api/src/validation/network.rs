@@ -1,7 +1,8 @@
 //! What makes the network of a VM, and the names it knows, invalid.
 
 use super::{Check, FieldProblem, MAX_ITEMS, MAX_PORTS, quoted};
-use crate::network::{Bandwidth, DnsConfig, HOST_GATEWAY, HostAlias, NetworkSpec};
+use crate::network::{Bandwidth, DnsConfig, HOST_GATEWAY, HostAlias, INTERFACE_ANNOTATION, InterfaceKind, NetworkSpec};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Most addresses asked for: one per family and network.
@@ -113,6 +114,14 @@ impl Check {
                 let reason = "must be an option of resolv.conf(5), such as ndots:2";
                 self.invalid_unless(is_option, format!("{path}.options[{index}]"), quoted(&option.to_string()), reason);
             }
+        }
+    }
+
+    pub(super) fn interface_annotations(&mut self, path: &str, annotations: &BTreeMap<String, String>) {
+        for (key, value) in annotations.iter().filter(|(key, _)| key.starts_with(INTERFACE_ANNOTATION)) {
+            let is_kind = InterfaceKind::parse(value).is_some();
+            let reason = "must be tc-redirect or dhcp-bridge";
+            self.invalid_unless(is_kind, format!("{path}[{key}]"), quoted(value), reason);
         }
     }
 

@@ -11,13 +11,14 @@
 use crate::NetworkError;
 mod plan;
 
-use self::plan::{gateway, keep_first_default_routes, plan, vm_uid};
+use self::plan::{gateway, keep_first_default_routes, lease, plan, vm_uid};
 use crate::cni::chain::Chain;
 use crate::cni::conf::{NetworkList, is_network_name};
 use crate::cni::input::{Target, Wishes};
 use crate::cni::record::{self, Attached, Record};
 use crate::cni::{PLUGIN_DIRS, conf_dir, exec, forwarding, inventory, masquerade, prune, result};
-use crate::link::{self, Interface};
+use crate::dhcp;
+use crate::link::{self, Dhcp, Interface};
 use crate::names::{self, PeerWatch};
 use crate::plugin::{AttachRequest, Attachment, GuestNic, GuestNicBackend, Plugin};
 use crate::port_claims::{self, Claim};
@@ -25,7 +26,7 @@ use crate::{host_network, netns, port_owners};
 use async_trait::async_trait;
 use serde_json::Value;
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// Most networks of a VM.
@@ -181,6 +182,7 @@ impl CniNetwork {
     ) -> Result<Attachment, NetworkError> {
         netns::create(&record.netns).await?;
         let mut attachment = Attachment::default();
+        let mut questions = Vec::new();
         let mut addresses = record::read_addresses(&request.record_dir);
         for index in 0..record.attachments.len() {
             let result = match self.add(record, index, &request.record_dir, lock).await {
@@ -210,10 +212,19 @@ impl CniNetwork {
             attachment.dns_servers.extend(told.name_servers);
             attachment.dns_search.extend(told.search);
             let ifname = attached.ifname.clone();
-            let (interface, tap) = netns::inside(&record.netns, move || link::take_over(&ifname)).await?;
+            let dhcp = if request.dhcp.contains(&ifname) { Dhcp::Served } else { Dhcp::PassedOn };
+            let (interface, tap, asked) = netns::inside(&record.netns, move || connect_guest(&ifname, dhcp)).await?;
+            questions.extend(asked.map(|socket| (attachment.nics.len(), socket)));
             attachment.nics.push(guest_nic(&attached.ifname, interface, tap, &record.netns));
         }
         keep_first_default_routes(&mut attachment.nics);
+        for (index, socket) in questions {
+            let servers = if request.name_servers.is_empty() { &attachment.dns_servers } else { &request.name_servers };
+            match lease(&attachment.nics[index], servers) {
+                Some(lease) => attachment._dhcp.push(dhcp::start(socket, lease)?),
+                None => tracing::warn!("{} has no IPv4 address to give by DHCP", attachment.nics[index].name),
+            }
+        }
         attachment.host_address = gateway(&attachment.nics);
         for attached in &record.attachments {
             let network = &attached.network.name;
@@ -333,11 +344,20 @@ async fn locked_record(request: &AttachRequest) -> Result<(File, Option<Record>)
     Ok((lock, record))
 }
 
+/// The interface's tap, and the socket of its guest's questions where they are answered.
+fn connect_guest(ifname: &str, dhcp: Dhcp) -> Result<(Interface, OwnedFd, Option<OwnedFd>), NetworkError> {
+    let (interface, tap) = link::take_over(ifname, dhcp)?;
+    let name = link::tap_name(ifname);
+    let failed = |source| NetworkError::Io { what: format!("listen for DHCP on {name}"), source };
+    let questions = if dhcp == Dhcp::Served { Some(dhcp::open(&name).map_err(failed)?) } else { None };
+    Ok((interface, tap, questions))
+}
+
 fn claim_ports(request: &AttachRequest) -> Result<Vec<Claim>, NetworkError> {
     port_claims::claim(&request.network.ports).map_err(|error| port_owners::name_owner(error, request))
 }
 
-fn guest_nic(ifname: &str, interface: Interface, tap: std::os::fd::OwnedFd, netns: &Path) -> GuestNic {
+fn guest_nic(ifname: &str, interface: Interface, tap: OwnedFd, netns: &Path) -> GuestNic {
     GuestNic {
         name: ifname.to_owned(),
         mac: interface.mac,

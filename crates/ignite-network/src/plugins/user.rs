@@ -105,6 +105,8 @@ impl Plugin for UserNetwork {
             peers: None,
             helpers: vec![helper],
             _claims: Vec::new(),
+            // passt answers itself.
+            _dhcp: Vec::new(),
         })
     }
 

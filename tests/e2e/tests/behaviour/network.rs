@@ -131,7 +131,8 @@ pub fn a_vm_is_in_two_networks_of_the_administrators_own() -> Report {
     let manifest = host.file(
         "vm.yaml",
         format!(
-            "apiVersion: ignite.weave.works/v1alpha4\nkind: VM\nmetadata: {{name: {}}}\nspec:\n  network:\n    \
+            "apiVersion: ignite.weave.works/v1alpha4\nkind: VM\nmetadata:\n  name: {}\n  \
+             annotations: {{ignite.weave.works/interface/eth0: dhcp-bridge}}\nspec:\n  network:\n    \
              mode: cni:dual,fixed\n    ips: [10.62.0.77, 'fd62::77']\n    bandwidth: {{ingressRate: 80000000, \
              ingressBurst: 80000000, egressRate: 80000000, egressBurst: 80000000}}\n",
             vm.name()
@@ -147,6 +148,11 @@ pub fn a_vm_is_in_two_networks_of_the_administrators_own() -> Report {
     let _outside = throwaway.serves("outside", PORT, "outside");
     vm.sh("ip -o addr show eth0").succeeds().says("10.62.0.77/24").says("fd62::77/64");
     vm.sh("ip -o addr show eth1").succeeds().says("10.63.0.7/24");
+    // A guest that insists on asking is answered, with what it has already.
+    let asked = vm.exec(["udhcpc", "-n", "-q", "-f", "-i", "eth0", "-s", "/bin/true"]);
+    asked.succeeds();
+    let said = format!("{}{}", asked.text(), asked.errors());
+    assert!(said.contains("lease of 10.62.0.77 obtained from 10.62.0.1"), "{said}");
     vm.exec(["cat", "/sys/class/net/eth0/mtu"]).prints("1400\n");
     vm.exec(["cat", "/etc/resolv.conf"]).prints("nameserver 10.63.0.53\nsearch mine.example\n");
     vm.exec(["ping", "-c1", "-W9", "gate"]).succeeds().says("10.62.0.1");

@@ -3,8 +3,10 @@
 use crate::cni::conf::NetworkList;
 use crate::cni::input::Wishes;
 use crate::cni::record::{self, Attached, Record};
+use crate::dhcp::Lease;
 use crate::plugin::{AttachRequest, GuestNic};
 use crate::{mac, netns};
+use std::net::Ipv4Addr;
 
 /// Before a VM's uid in its container id.
 const CONTAINER_PREFIX: &str = "ignite-";
@@ -72,6 +74,25 @@ pub(super) fn vm_uid(record: &Record) -> &str {
 pub(super) fn gateway(nics: &[GuestNic]) -> Option<String> {
     let mut routes = nics.iter().flat_map(|nic| &nic.routes);
     routes.find(|(destination, _)| destination == "0.0.0.0/0").and_then(|(_, gateway)| gateway.clone())
+}
+
+/// What an interface's guest is told when it asks; `None` without an IPv4 address.
+pub(super) fn lease(nic: &GuestNic, name_servers: &[String]) -> Option<Lease> {
+    let of = |text: &str| {
+        let (address, length) = text.split_once('/')?;
+        Some((address.parse::<Ipv4Addr>().ok()?, length.parse::<u8>().ok()?))
+    };
+    let route = |(destination, gateway): &(String, Option<String>)| {
+        let (destination, length) = of(destination)?;
+        Some((destination, length, gateway.as_ref()?.parse().ok()?))
+    };
+    Some(Lease {
+        mac: mac::wanted(Some(&nic.mac))?,
+        address: nic.addresses.iter().find_map(|address| of(address))?,
+        routes: nic.routes.iter().filter_map(route).collect(),
+        name_servers: name_servers.iter().filter_map(|server| server.parse().ok()).collect(),
+        mtu: nic.mtu.and_then(|mtu| u16::try_from(mtu).ok()),
+    })
 }
 
 /// A guest has one default route per family: that of its first network which has one.
