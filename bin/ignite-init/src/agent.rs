@@ -13,7 +13,7 @@ use ignite_agent_protocol::frame::{
     FIRST_OPEN_STREAM, Header, Kind, MAX_OPEN, MAX_PAYLOAD, MAX_STREAMS, STDERR, STDIN, STDOUT, TASK_STREAM,
 };
 use ignite_agent_protocol::message::{
-    ExitingCause, GuestMessage, HostMessage, Open, Opened, Process, ShutdownAction, StreamExit, StreamRequest,
+    ExitingCause, GuestMessage, HostMessage, Open, Process, ShutdownAction, StreamExit, StreamRequest,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -310,8 +310,8 @@ impl Agent {
                 }
                 self.streams.insert(id, stream);
             }
-            Ok(requests::Started::Answer(stat)) => {
-                self.wire.send_json(id, Kind::Opened, &Opened { pid: None, stat: Some(stat) });
+            Ok(requests::Started::Answer(opened)) => {
+                self.wire.send_json(id, Kind::Opened, &opened);
                 self.wire.send_json(id, Kind::Close, &StreamExit::Exited { code: 0 });
             }
             Err(exit) => self.wire.send_json(id, Kind::Close, &exit),

@@ -38,6 +38,7 @@ mod signals;
 mod spawn;
 mod streams;
 mod timeline;
+mod usage;
 mod wire;
 
 fn main() {

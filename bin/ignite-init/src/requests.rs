@@ -3,7 +3,7 @@
 use crate::error::LaunchError;
 use crate::spawn::owned;
 use crate::streams::Stream;
-use crate::{copy_in, copy_out, launch, spawn};
+use crate::{copy_in, copy_out, launch, spawn, usage};
 use ignite_agent_protocol::message::{FileStat, Open, Opened, StreamExit};
 use std::io;
 use std::net::Ipv4Addr;
@@ -21,7 +21,7 @@ pub enum Started {
         opened: Option<Opened>,
     },
     /// It is done already.
-    Answer(FileStat),
+    Answer(Opened),
 }
 
 /// Starts it on stream `id`.
@@ -30,7 +30,7 @@ pub fn start(id: u32, open: Open) -> Result<Started, StreamExit> {
     let of_child = |child: Result<spawn::Child, LaunchError>, tells_pid: bool| {
         let child = child.map_err(|e| StreamExit::Failed { code: e.exit_code(), message: e.to_string() })?;
         let pid = u32::try_from(child.pid).ok().filter(|_| tells_pid);
-        let opened = Some(Opened { pid, stat: None });
+        let opened = Some(Opened { pid, ..Opened::default() });
         Ok(Started::Stream { stream: Stream::of_child(id, child), opened })
     };
     match open {
@@ -51,7 +51,14 @@ pub fn start(id: u32, open: Open) -> Result<Started, StreamExit> {
             let stream = Stream::of_connection(id, socket).map_err(|e| failed(e.to_string()))?;
             Ok(Started::Stream { stream, opened: None })
         }
-        Open::Stat { path } => Ok(Started::Answer(stat(&path).map_err(|e| failed(format!("{path}: {e}")))?)),
+        Open::Stat { path } => {
+            let stat = stat(&path).map_err(|e| failed(format!("{path}: {e}")))?;
+            Ok(Started::Answer(Opened { stat: Some(stat), ..Opened::default() }))
+        }
+        Open::Usage => {
+            let usage = usage::read().map_err(|e| failed(format!("read /proc: {e}")))?;
+            Ok(Started::Answer(Opened { usage: Some(usage), ..Opened::default() }))
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use crate::commands::{
     apply, attach, completion, cp, create, delete, diff, doctor, exec, generate, image, inspect, kernel, kill, logs,
-    manual, network, proxy, ps, restart, restore, rm, run, ssh, stack, start, stop, version, vm, wait,
+    manual, network, proxy, ps, rename, restart, restore, rm, run, ssh, stack, start, stats, stop, update, version, vm,
+    wait,
 };
 use crate::context::Context;
 use crate::report::Caller;
@@ -122,6 +123,12 @@ pub enum Command {
     Inspect(inspect::Args),
     /// Wait until VMs have ended and print their exit codes
     Wait(wait::Args),
+    /// Show what running VMs use
+    Stats(stats::Args),
+    /// Change some of what is wanted of VMs
+    Update(update::Args),
+    /// Give a VM another name
+    Rename(rename::Args),
     /// Make VMs as manifests say
     Apply(apply::Args),
     /// Show what `apply` would do, and why
@@ -182,6 +189,9 @@ impl Command {
             Command::Cp(args) => cp::run(args, context).await,
             Command::Inspect(args) => inspect::run(args, context).await,
             Command::Wait(args) => wait::run(args, context).await,
+            Command::Stats(args) => stats::run(args, context).await,
+            Command::Update(args) => update::run(args, context).await,
+            Command::Rename(args) => rename::run(args, context).await,
             Command::Apply(args) => apply::run(args, context).await,
             Command::Diff(args) => diff::run(args, context).await,
             Command::Delete(args) => delete::run(args, context).await,

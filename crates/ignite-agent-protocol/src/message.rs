@@ -339,6 +339,8 @@ pub enum Open {
         /// Absolute guest path; the last component is not followed.
         path: String,
     },
+    /// What the guest uses; the answer is in `Opened`.
+    Usage,
 }
 
 /// Answer to an `Open` that succeeded.
@@ -351,6 +353,33 @@ pub struct Opened {
     /// Answer to a `Stat`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stat: Option<FileStat>,
+    /// Answer to a `Usage`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<GuestUsage>,
+}
+
+/// What a guest uses, as its own kernel counts it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GuestUsage {
+    /// Time its CPUs were not idle since boot, all together, in milliseconds.
+    pub cpu_busy_ms: u64,
+    /// CPUs that it has.
+    pub cpus: u32,
+    /// Memory its kernel manages, in bytes: somewhat less than the VM was given.
+    pub memory_total: u64,
+    /// What new programs could have of it, caches given up (`MemAvailable`).
+    pub memory_available: u64,
+    /// Bytes received on all interfaces but the loopback.
+    pub net_received: u64,
+    /// Bytes sent there.
+    pub net_sent: u64,
+    /// Bytes read from virtual disks.
+    pub disk_read: u64,
+    /// Bytes written to them.
+    pub disk_written: u64,
+    /// Processes, kernel threads included.
+    pub processes: u32,
 }
 
 /// What a guest path is.

@@ -100,7 +100,7 @@ async fn an_opened_stream_carries_both_directions_and_its_exit() {
         guest.send(2, Kind::Opened, 0, br#"{"pid":5}"#).await;
     });
     let (opened, mut stream) = opened.unwrap();
-    assert_eq!(opened, Opened { pid: Some(5), stat: None });
+    assert_eq!(opened, Opened { pid: Some(5), ..Opened::default() });
     assert!(stream.stdin.write(Bytes::from_static(b"in")).await.unwrap());
     assert_eq!(guest.expect(Kind::Data, 2).await, b"in");
     stream.stdin.close();

@@ -94,7 +94,20 @@ fn messages_of_generation_1_are_frozen() {
     check("open connect", &Open::Connect { port: 22 }, l);
     check("open stat", &Open::Stat { path: "/etc".into() }, l);
     let stat = FileStat { mode: 0o120_777, size: 4, link_target: Some("/run".into()) };
-    check("opened", &Opened { pid: Some(12), stat: Some(stat) }, l);
+    check("opened", &Opened { pid: Some(12), stat: Some(stat), usage: None }, l);
+    check("open usage", &Open::Usage, l);
+    let usage = GuestUsage {
+        cpu_busy_ms: 1,
+        cpus: 2,
+        memory_total: 3,
+        memory_available: 4,
+        net_received: 5,
+        net_sent: 6,
+        disk_read: 7,
+        disk_written: 8,
+        processes: 9,
+    };
+    check("opened, usage", &Opened { usage: Some(usage), ..Opened::default() }, l);
     check("opened, least", &Opened::default(), l);
     check("request signal", &StreamRequest::Signal { signal: 15 }, l);
     check("request resize", &StreamRequest::Resize(WindowSize { rows: 50, cols: 132 }), l);

@@ -8,6 +8,8 @@
 //!  stop     kill wait restart: requests to the supervisor
 //!  reconfigure  another spec and other labels, from the next start on
 //!  restore  starts again what its restart policy wants to run
+//!  update   some of what is wanted; rename: another name
+//!  stats    what a VM uses, seen from outside and from inside
 //!  remove   only what does not run, unless forced
 //!  session  exec, attach: a VM's streams
 //!  copy     files into a VM and out of it, as tar streams of the agent
@@ -32,12 +34,15 @@ mod observe;
 mod progress;
 mod reconfigure;
 mod remove;
+mod rename;
 mod restore;
 mod session;
 mod ssh;
 mod ssh_keys;
 mod start;
+mod stats;
 mod stop;
+mod update;
 mod usage;
 
 pub use copy::CopyOptions;
@@ -56,4 +61,6 @@ pub use restore::{Occasion, Restored};
 pub use session::{AttachOptions, Session, SessionEvent, SessionInput, SessionOutput};
 pub use ssh::SshAccess;
 pub use start::{StartMode, Started};
+pub use stats::{GuestUsage, Sample};
+pub use update::{Change, Updated};
 pub use usage::{NetworkUsage, Usage};

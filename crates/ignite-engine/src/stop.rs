@@ -29,6 +29,8 @@ impl Engine {
         if !vm.status.phase.is_live() {
             return Ok(vm);
         }
+        // What the VM says now, not what it said when it was started.
+        let timeout = timeout.or(vm.spec.stop_timeout_seconds.map(|seconds| Duration::from_secs(u64::from(seconds))));
         let grace_ms = timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
         self.end(vm, uid, &ControlRequest::Stop { grace_ms, is_shutdown }).await
     }

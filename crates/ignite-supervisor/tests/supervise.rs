@@ -265,7 +265,7 @@ async fn an_exec_stream_is_carried_both_ways() {
         loop {
             match agent.hear().await {
                 Heard::Open(stream) => {
-                    let opened = serde_json::to_vec(&Opened { pid: Some(42), stat: None }).expect("json");
+                    let opened = serde_json::to_vec(&Opened { pid: Some(42), ..Opened::default() }).expect("json");
                     agent.frame(stream, Kind::Opened, 0, &opened).await;
                     agent.frame(stream, Kind::Data, STDOUT, b"out").await;
                     agent.frame(stream, Kind::Data, frame::STDERR, b"err").await;
@@ -281,7 +281,7 @@ async fn an_exec_stream_is_carried_both_ways() {
     let (_, events) = host
         .run_with(driver, |socket| async move {
             let (reply, channel) = ask(&socket, &ControlRequest::Open { open: Open::Exec(process) }).await;
-            assert_eq!(reply, ControlReply::Streaming { opened: Opened { pid: Some(42), stat: None } });
+            assert_eq!(reply, ControlReply::Streaming { opened: Opened { pid: Some(42), ..Opened::default() } });
             let (mut reader, _writer) = channel.split();
             let mut events = Vec::new();
             while let Some(event) = reader.next_event().await.expect("read") {

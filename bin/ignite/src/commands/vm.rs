@@ -1,6 +1,8 @@
 //! `ignite vm`: the commands for VMs, as Weave Ignite groups them.
 
-use crate::commands::{attach, cp, create, exec, inspect, kill, logs, ps, restart, rm, run, ssh, start, stop, wait};
+use crate::commands::{
+    attach, cp, create, exec, inspect, kill, logs, ps, rename, restart, rm, run, ssh, start, stats, stop, update, wait,
+};
 use crate::context::Context;
 use crate::report::Caller;
 use clap::Subcommand;
@@ -53,6 +55,12 @@ pub enum Command {
     Inspect(inspect::Args),
     /// Wait until VMs have ended and print their exit codes
     Wait(wait::Args),
+    /// Show what running VMs use
+    Stats(stats::Args),
+    /// Change some of what is wanted of VMs
+    Update(update::Args),
+    /// Give a VM another name
+    Rename(rename::Args),
 }
 
 impl Args {
@@ -88,5 +96,8 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
         Command::Cp(args) => cp::run(args, context).await,
         Command::Inspect(args) => inspect::run(args, context).await,
         Command::Wait(args) => wait::run(args, context).await,
+        Command::Stats(args) => stats::run(args, context).await,
+        Command::Update(args) => update::run(args, context).await,
+        Command::Rename(args) => rename::run(args, context).await,
     }
 }

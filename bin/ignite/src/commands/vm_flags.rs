@@ -350,7 +350,8 @@ fn parse_ssh(text: &str, working_dir: &Path) -> Result<Ssh, UsageError> {
     }
 }
 
-fn parse_label(text: &str) -> Result<(String, String), UsageError> {
+/// `KEY=VALUE`, as `--label` takes it.
+pub fn parse_label(text: &str) -> Result<(String, String), UsageError> {
     match text.split_once('=') {
         Some(("", _)) => Err(UsageError(format!("invalid label {text:?}, name empty"))),
         Some((name, value)) => Ok((name.to_owned(), value.to_owned())),

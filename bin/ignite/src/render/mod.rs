@@ -4,6 +4,7 @@ pub mod document;
 pub mod duration;
 pub mod plan;
 pub mod progress;
+pub mod stats_table;
 pub mod status;
 pub mod table;
 pub mod template_value;

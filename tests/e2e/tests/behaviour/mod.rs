@@ -1,5 +1,6 @@
 //! What the programs do, one file per part of it.
 
+pub mod change;
 pub mod commands;
 pub mod copy;
 pub mod crash;
