@@ -79,7 +79,8 @@ mod tests {
     #[test]
     fn what_runs_takes_its_machine_over_at_the_next_start() {
         let change = Change { cpus: Some(2), memory: Some(Size::mib(512)), ..Change::default() };
-        for (phase, later) in [(Phase::Running, vec!["cpus"]), (Phase::Stopped, vec![]), (Phase::Paused, vec!["cpus"])] {
+        for (phase, later) in [(Phase::Running, vec!["cpus"]), (Phase::Stopped, vec![]), (Phase::Paused, vec!["cpus"])]
+        {
             let updated = apply(vm(phase), change.clone()).unwrap();
             assert_eq!((updated.vm.spec.cpus, updated.from_next_start), (2, later));
         }

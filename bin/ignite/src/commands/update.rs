@@ -55,7 +55,9 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
         if !updated.from_next_start.is_empty() && !context.is_quiet() {
             let name = &updated.vm.metadata.name;
             let fields = updated.from_next_start.join(" and ");
-            report::note(&format!("{name} runs: the new {fields} will be there from its next start on (ignite restart {name})"));
+            report::note(&format!(
+                "{name} runs: the new {fields} will be there from its next start on (ignite restart {name})"
+            ));
         }
         Ok(())
     })

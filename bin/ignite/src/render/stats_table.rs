@@ -92,7 +92,18 @@ fn percent(part: Duration, whole: Duration) -> f64 {
 
 /// The table of `ignite stats`.
 pub fn render(usages: &[Usage]) -> String {
-    let header = ["VM ID", "NAME", "CPU %", "GUEST CPU %", "MEM USAGE / LIMIT", "MEM %", "HOST MEM", "NET I/O", "BLOCK I/O", "PIDS"];
+    let header = [
+        "VM ID",
+        "NAME",
+        "CPU %",
+        "GUEST CPU %",
+        "MEM USAGE / LIMIT",
+        "MEM %",
+        "HOST MEM",
+        "NET I/O",
+        "BLOCK I/O",
+        "PIDS",
+    ];
     table::render(header, usages.iter().map(row).collect())
 }
 
