@@ -10,7 +10,7 @@ use crate::rooted::Rooted;
 use crate::signals::Signals;
 use crate::timeline::Timeline;
 use crate::wire::{Incoming, Wire, uptime_ms};
-use crate::{clock, console, identity, machine, network, shutdown, spawn};
+use crate::{clock, console, identity, machine, network, shutdown, spawn, volumes};
 use ignite_agent_protocol::message::{Configure, ExitingCause, GuestMessage, HostMessage, Role, ShutdownAction};
 use rustix::mount::{MountFlags, mount};
 use std::path::Path;
@@ -181,7 +181,9 @@ fn become_vm(
         root::mount_modules(modules, &new_root, uevents).map_err(at("mount the kernel modules"))?;
         timeline.mark("modules");
     }
+    let waiting = volumes::mount_all(&configure.volumes, disks, uevents).map_err(at("mount the volumes"))?;
     root::mount_system(&new_root, is_task).map_err(at("mount the system's file systems"))?;
+    volumes::place(&waiting, &new_root).map_err(at("mount the volumes"))?;
     identity::write(&new_root, configure).map_err(at("write the VM's identity"))?;
     drop(new_root);
     timeline.mark("identity");

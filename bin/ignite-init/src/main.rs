@@ -39,6 +39,7 @@ mod spawn;
 mod streams;
 mod timeline;
 mod usage;
+mod volumes;
 mod wire;
 
 fn main() {

@@ -24,6 +24,11 @@ pub struct Disks {
 }
 
 impl Disks {
+    /// One more, by its mount.
+    pub fn add_writable(&mut self, mounted: OwnedFd) {
+        self.writable.push(mounted);
+    }
+
     /// Makes every writable file system clean: nothing can be lost any more. Best effort; the journal covers the rest.
     pub fn remount_read_only(&self) {
         let _ = mount_remount("/", MountFlags::RDONLY, c"");

@@ -120,6 +120,9 @@ pub struct Configure {
     /// Read-only disk with a `lib/modules/<release>` tree, mounted at `/lib/modules/<release>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modules: Option<Disk>,
+    /// Further disks to mount below the root, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<VolumeMount>,
     /// Network interfaces in guest order (`eth0` first).
     #[serde(default)]
     pub interfaces: Vec<Interface>,
@@ -156,6 +159,21 @@ pub enum Disk {
     Serial(String),
     /// By position: 0 is the first virtio disk (`vda`).
     Index(u32),
+}
+
+/// A disk to mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeMount {
+    /// Its name, for messages.
+    pub name: String,
+    /// The disk; which file system it has is found out.
+    pub disk: Disk,
+    /// Absolute path, made when missing; symbolic links in it are resolved inside the root.
+    pub path: String,
+    /// Mount it read-only.
+    #[serde(default)]
+    pub read_only: bool,
 }
 
 /// The root file system.

@@ -34,6 +34,12 @@ fn configure() -> Configure {
             direct_dirs: vec!["/var/lib/docker".into()],
         },
         modules: Some(Disk::Serial("modules".into())),
+        volumes: vec![VolumeMount {
+            name: "data".into(),
+            disk: Disk::Serial("volume-0".into()),
+            path: "/data".into(),
+            read_only: true,
+        }],
         interfaces: vec![Interface {
             mac: "52:54:00:00:00:02".into(),
             name: "eth0".into(),

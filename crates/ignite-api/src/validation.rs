@@ -308,11 +308,21 @@ impl Check {
             let at = |field: &str| format!("{volumes}[{index}].{field}");
             self.name(&at("name"), &volume.name, names::check_vm_name(&volume.name));
             self.unique(&mut names, at("name"), &volume.name);
-            match &volume.block_device {
-                None => self.required(at("blockDevice"), "a volume is a block device of the host"),
-                Some(device) => {
+            match (&volume.block_device, &volume.file) {
+                (None, None) => {
+                    self.required(at("blockDevice"), "a volume is a block device of the host, or a file");
+                }
+                (Some(_), Some(_)) => self.invalid(at("file"), quoted(&volume.name), "not together with blockDevice"),
+                (Some(device), None) => {
                     self.path(at("blockDevice.path"), &device.path);
                     self.unique(&mut devices, at("blockDevice.path"), &device.path);
+                }
+                (None, Some(file)) => {
+                    self.path(at("file.path"), &file.path);
+                    self.unique(&mut devices, at("file.path"), &file.path);
+                    if let Some(size) = file.size {
+                        self.size(at("file.size"), size, Size::mib(1), MAX_DISK_SIZE, "a file system needs room");
+                    }
                 }
             }
         }

@@ -6,6 +6,7 @@ use crate::images::{ImportImage, PullPolicy};
 use crate::layers::{as_sources, layers_of};
 use crate::progress::{Progress, ProgressEvent};
 use crate::ssh_keys;
+use crate::volumes;
 use ignite_api::run_spec::{Role, decide_role};
 use ignite_api::vm::RootDisk;
 use ignite_api::vm::{SourceStatus, VmStatus};
@@ -43,7 +44,7 @@ impl Engine {
             vm.metadata.name = self.free_name()?;
         }
         validation::validate_vm(&vm).map_err(|errors| EngineError::Invalid(errors.to_string()))?;
-        refuse_what_is_not_built(&vm)?;
+        volumes::check(&vm.spec.storage)?;
         self.check_network_name(&vm)?;
         self.refuse_taken_name(&vm)?;
         let Some(source) = vm.spec.image.oci.clone() else {
@@ -176,14 +177,5 @@ impl Engine {
             }
         }
         Ok(format!("{}-{}", names::random_name(random_bytes()?), new_uid()?))
-    }
-}
-
-/// Fields that are valid and that this version does nothing with: said now, not found out later.
-fn refuse_what_is_not_built(vm: &Vm) -> Result<(), EngineError> {
-    let not_built = [(!vm.spec.storage.volumes.is_empty(), "spec.storage.volumes")];
-    match not_built.iter().find(|(is_asked, _)| *is_asked) {
-        Some((_, field)) => Err(EngineError::NotBuilt(field)),
-        None => Ok(()),
     }
 }

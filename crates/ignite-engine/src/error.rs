@@ -17,9 +17,18 @@ pub enum EngineError {
     /// The object is not valid.
     #[error("the VM is not valid: {0}")]
     Invalid(String),
-    /// A field is valid, and nothing is built for it yet.
-    #[error("{0} is not built in this version")]
-    NotBuilt(&'static str),
+    /// A disk of the VM's owner cannot be used.
+    #[error("the volume {name} cannot be used: {path} {reason}")]
+    Volume {
+        /// Its name in the VM.
+        name: String,
+        /// The file or device of the host.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+        /// What to do.
+        hint: &'static str,
+    },
     /// The image cannot be had.
     #[error("could not get the image {image}")]
     Image {
@@ -264,8 +273,8 @@ impl EngineError {
             EngineError::Networks(ignite_network::NetworkError::NoSuchNetwork { .. }) | EngineError::NoKernel => {
                 ErrorKind::NotFound
             }
-            EngineError::KernelLacks { .. } | EngineError::Vmm(_) | EngineError::NotBuilt(_) => ErrorKind::Unsupported,
-            EngineError::NothingToRun { .. } => ErrorKind::Invalid,
+            EngineError::KernelLacks { .. } | EngineError::Vmm(_) => ErrorKind::Unsupported,
+            EngineError::NothingToRun { .. } | EngineError::Volume { .. } => ErrorKind::Invalid,
             EngineError::InUse { .. }
             | EngineError::Denied { .. }
             | EngineError::IsRunning(_)
@@ -322,6 +331,7 @@ impl EngineError {
                     .into(),
             ),
             EngineError::KernelLacks { hint, .. } => Some(hint.clone()),
+            EngineError::Volume { hint, .. } => Some((*hint).to_owned()),
             EngineError::NothingToRun { image, .. } => Some(format!("say what to run: ignite run {image} COMMAND")),
             EngineError::InUse { .. } => Some("remove the VM first, or both with --force".into()),
             EngineError::Denied { name, denial, .. } => match denial {
@@ -354,7 +364,6 @@ impl EngineError {
             | EngineError::Store(_)
             | EngineError::Copy { .. }
             | EngineError::Invalid(_)
-            | EngineError::NotBuilt(_)
             | EngineError::Disk { .. }
             | EngineError::Refused { .. }
             | EngineError::Guest { .. }

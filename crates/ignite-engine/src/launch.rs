@@ -5,6 +5,7 @@ use crate::engine::{Engine, title};
 use crate::error::EngineError;
 use crate::guest_files::read_copy_files;
 use crate::ssh_keys;
+use crate::volumes;
 use ignite_agent_protocol::message::{Configure, Disk, Dns, Process, Role as GuestRole, Root, WindowSize};
 use ignite_api::network::{DnsConfig, dhcp_interfaces};
 use ignite_api::run_spec::{ProcessSpec, Role, decide_role};
@@ -68,6 +69,7 @@ impl Engine {
                 hostname: hostname(vm),
                 root: root_of(vm.spec.root_disk, &drives, &decided.locator),
                 modules: locate("modules", &drives, &decided.locator),
+                volumes: volumes::mounts(&vm.spec.storage, |id| locate(id, &drives, &decided.locator)),
                 interfaces: Vec::new(),
                 dns: vm.spec.dns_config.as_ref().map(dns),
                 hosts: Vec::new(),
@@ -107,12 +109,18 @@ impl Engine {
         if vm.spec.root_disk == RootDisk::Overlay {
             let link = self.paths.vm(uid).join(BASE_LINK);
             let base = std::fs::canonicalize(&link).map_err(EngineError::file("find the base disk", link))?;
-            drives.push(LaunchDrive { id: "base".to_owned(), path: base, is_read_only: true });
+            drives.push(LaunchDrive { id: "base".to_owned(), path: base, is_read_only: true, is_volume: false });
         }
-        drives.push(LaunchDrive { id: "disk".to_owned(), path: self.paths.vm_disk(uid), is_read_only: false });
+        drives.push(LaunchDrive {
+            id: "disk".to_owned(),
+            path: self.paths.vm_disk(uid),
+            is_read_only: false,
+            is_volume: false,
+        });
         if let Some(path) = modules {
-            drives.push(LaunchDrive { id: "modules".to_owned(), path, is_read_only: true });
+            drives.push(LaunchDrive { id: "modules".to_owned(), path, is_read_only: true, is_volume: false });
         }
+        drives.extend(volumes::drives(&vm.spec.storage)?);
         Ok(drives)
     }
 }
@@ -228,7 +236,8 @@ mod tests {
 
     #[test]
     fn drives_are_found_as_the_vmm_shows_them() {
-        let drive = |id: &str| LaunchDrive { id: id.to_owned(), path: PathBuf::new(), is_read_only: true };
+        let drive =
+            |id: &str| LaunchDrive { id: id.to_owned(), path: PathBuf::new(), is_read_only: true, is_volume: false };
         let drives = [drive("base"), drive("disk"), drive("modules")];
         assert_eq!(locate("disk", &drives, &DriveLocator::Serial), Some(Disk::Serial("disk".into())));
         assert_eq!(locate("disk", &drives, &DriveLocator::Index), Some(Disk::Index(1)));

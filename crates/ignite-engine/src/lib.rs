@@ -44,6 +44,7 @@ mod stats;
 mod stop;
 mod update;
 mod usage;
+mod volumes;
 
 pub use copy::CopyOptions;
 pub use create::CreateRequest;

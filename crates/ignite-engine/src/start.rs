@@ -5,6 +5,7 @@ use crate::error::EngineError;
 use crate::launch::{Decided, network_names};
 use crate::progress::{Progress, ProgressEvent};
 use crate::session::{AttachOptions, Session};
+use crate::volumes;
 use command_fds::{CommandFdExt, FdMapping};
 use ignite_api::lifecycle::{self, Denial, Event};
 use ignite_api::network::dhcp_interfaces;
@@ -99,6 +100,7 @@ impl Engine {
         {
             notes.push(note.clone());
         }
+        volumes::ensure(&vm.spec.storage)?;
         let network = self.network_for(&vm, uid)?;
         let kernel_uid =
             vm.status.kernel.as_ref().and_then(|kernel| kernel.uid.clone()).ok_or(EngineError::NoKernel)?;

@@ -2,10 +2,10 @@
 
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::usage::Usage;
 use ignite_agent_protocol::message::Open;
 use ignite_api::{Uid, Vm};
 use ignite_supervisor::control::{ControlReply, ControlRequest};
-use ignite_supervisor::vmm_record::{self, VmmUsage};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -22,7 +22,7 @@ pub struct Sample {
     /// When it was taken.
     pub at: Instant,
     /// Its VMM as a process of the host.
-    pub host: VmmUsage,
+    pub host: Usage,
     /// What the guest says of itself; `None` when it does not answer, as while it is paused.
     pub guest: Option<GuestUsage>,
 }
@@ -31,12 +31,12 @@ impl Engine {
     /// What a running VM uses now.
     pub async fn stats(&self, uid: &Uid) -> Result<Sample, EngineError> {
         let vm = self.running("measure", uid).await?;
-        let run_dir = self.paths.run_vm(uid);
         let guest = match vm.status.running && vm.status.phase != ignite_api::Phase::Paused {
             true => tokio::time::timeout(GUEST_DEADLINE, self.guest_usage(&vm, uid)).await.ok().flatten(),
             false => None,
         };
-        let host = vmm_record::usage(&run_dir).map_err(EngineError::file("measure the VMM of", &run_dir))?;
+        // One that is about to end takes nothing any more.
+        let host = self.usage(&vm).unwrap_or_default();
         Ok(Sample { vm, at: Instant::now(), host, guest })
     }
 

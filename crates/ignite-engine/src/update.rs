@@ -2,6 +2,7 @@
 
 use crate::engine::Engine;
 use crate::error::EngineError;
+use ignite_api::restart_policy::RestartPolicy;
 use ignite_api::{Size, Uid, Vm, validation};
 use std::collections::BTreeMap;
 
@@ -14,6 +15,8 @@ pub struct Change {
     pub memory: Option<Size>,
     /// Seconds a stop waits before it kills.
     pub stop_timeout_seconds: Option<u32>,
+    /// Whether it is started again when it has ended; counts from its next end on, running or not.
+    pub restart_policy: Option<RestartPolicy>,
     /// Labels to set.
     pub labels: BTreeMap<String, String>,
     /// Labels to remove; one that is not there is removed already.
@@ -50,6 +53,7 @@ fn apply(mut vm: Vm, change: Change) -> Result<Updated, EngineError> {
     if change.stop_timeout_seconds.is_some() {
         vm.spec.stop_timeout_seconds = change.stop_timeout_seconds;
     }
+    vm.spec.restart_policy = change.restart_policy.unwrap_or(vm.spec.restart_policy);
     for name in &change.removed_labels {
         vm.metadata.labels.remove(name);
     }
@@ -92,11 +96,13 @@ mod tests {
             labels: [("new".to_owned(), "2".to_owned())].into(),
             removed_labels: vec!["old".into(), "never".into()],
             stop_timeout_seconds: Some(3),
+            restart_policy: Some(RestartPolicy::Always),
             ..Change::default()
         };
         let updated = apply(vm(Phase::Running), change).unwrap();
         assert_eq!(updated.vm.metadata.labels, [("new".to_owned(), "2".to_owned())].into());
         assert_eq!(updated.vm.spec.stop_timeout_seconds, Some(3));
+        assert_eq!(updated.vm.spec.restart_policy, RestartPolicy::Always);
         assert_eq!((updated.vm.spec.cpus, updated.from_next_start.len()), (1, 0));
     }
 

@@ -15,6 +15,15 @@ pub struct FileLock {
     file: File,
 }
 
+/// Who may hold a lock at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// Nobody else.
+    Alone,
+    /// All who only read.
+    Readers,
+}
+
 impl FileLock {
     /// Takes the lock if nobody has it; the file is made when missing.
     pub fn try_take(path: &Path) -> Result<Option<FileLock>, StoreError> {
@@ -37,15 +46,25 @@ impl FileLock {
     /// Blocks the thread. The kernel wakes the waiter; the deadline is kept by a helper thread only when the lock is
     /// contended, which is rare and short for every lock here but that of a base disk in the making.
     pub fn take(path: &Path, deadline: Duration) -> Result<FileLock, StoreError> {
-        let file = open(path)?;
-        if try_lock(&file, path)? {
-            return Ok(FileLock { file });
+        FileLock::take_on(open(path)?, path, Sharing::Alone, deadline)
+    }
+
+    /// The same for a file that is open already; `path` is for messages.
+    pub fn take_on(file: File, path: &Path, sharing: Sharing, deadline: Duration) -> Result<FileLock, StoreError> {
+        let (at_once, waiting) = match sharing {
+            Sharing::Alone => (FlockOperation::NonBlockingLockExclusive, FlockOperation::LockExclusive),
+            Sharing::Readers => (FlockOperation::NonBlockingLockShared, FlockOperation::LockShared),
+        };
+        match flock(&file, at_once) {
+            Ok(()) => return Ok(FileLock { file }),
+            Err(rustix::io::Errno::WOULDBLOCK) => {}
+            Err(e) => return Err(StoreError::io("lock", path, e.into())),
         }
         let waiter = file.try_clone().map_err(|e| StoreError::io("open", path, e))?;
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             // If the receiver has given up, dropping both descriptors here releases the lock again.
-            let _ = sender.send(rustix::io::retry_on_intr(|| flock(&waiter, FlockOperation::LockExclusive)));
+            let _ = sender.send(rustix::io::retry_on_intr(|| flock(&waiter, waiting)));
         });
         let started = Instant::now();
         match receiver.recv_timeout(deadline) {

@@ -76,6 +76,21 @@ pub enum SupervisorError {
     /// A name was wanted for the host, which its guest does not reach.
     #[error("the guest's network does not lead to its host, so no address can stand for \"host-gateway\"")]
     NoHostGateway,
+    /// A disk of the VM's owner cannot be opened.
+    #[error("could not open the volume {path}")]
+    Volume {
+        /// The file or device.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A disk is in use by another VM, or by the host.
+    #[error("the volume {path} is in use: by another VM, or mounted on this host")]
+    VolumeInUse {
+        /// The file or device.
+        path: PathBuf,
+    },
     /// It was asked to stop while it was starting.
     #[error("it was stopped while it was starting")]
     StoppedEarly,
@@ -99,7 +114,11 @@ impl SupervisorError {
             SupervisorError::Protocol { .. } => {
                 Some("the kernel's initramfs is of another ignite version; remove and import the kernel again".into())
             }
+            SupervisorError::VolumeInUse { .. } => {
+                Some("stop the other VM, unmount it, or give it to all of them read-only (:ro)".into())
+            }
             SupervisorError::Store(_)
+            | SupervisorError::Volume { .. }
             | SupervisorError::Vmm(_)
             | SupervisorError::Listen { .. }
             | SupervisorError::Log { .. }

@@ -70,6 +70,9 @@ pub struct LaunchDrive {
     pub path: PathBuf,
     /// The guest cannot write to it.
     pub is_read_only: bool,
+    /// It is its owner's: locked while the VM lives.
+    #[serde(default)]
+    pub is_volume: bool,
 }
 
 /// How the VM is connected.

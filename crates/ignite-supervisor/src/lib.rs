@@ -27,6 +27,7 @@ pub mod shared;
 pub mod supervise;
 pub mod task_log;
 pub mod vmm_record;
+mod volumes;
 
 pub use error::SupervisorError;
 pub use ignite_store::FileLock;

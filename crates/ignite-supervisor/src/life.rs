@@ -4,6 +4,7 @@ use crate::control::Ending;
 use crate::error::SupervisorError;
 use crate::restart::AskedBy;
 use ignite_api::lifecycle::{self, Denial, Event, Phase};
+use ignite_api::restart_policy::RestartPolicy;
 use ignite_api::{Uid, Vm, VmStatus};
 use ignite_store::Objects;
 use tokio::sync::watch;
@@ -30,6 +31,11 @@ impl Life {
     /// Follows the phase.
     pub fn watch(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
+    }
+
+    /// The VM's restart policy as it is wanted now; `None` when it cannot be read.
+    pub fn restart_policy(&self) -> Option<RestartPolicy> {
+        self.vms.read(&self.uid).ok().map(|vm| vm.spec.restart_policy)
     }
 
     /// Whether `event` may happen now.

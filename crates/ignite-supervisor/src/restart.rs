@@ -38,6 +38,11 @@ impl Restarts {
         Restarts { policy, retries: 0, quick_reboots: 0 }
     }
 
+    /// Follows another policy from now on; what was tried under the old one counts.
+    pub fn follow(&mut self, policy: RestartPolicy) {
+        self.policy = policy;
+    }
+
     /// The guest has rebooted itself: `None` when it may, else how it ends.
     pub fn rebooted(&mut self, ran_for: Duration) -> Option<Ending> {
         self.quick_reboots = if ran_for < QUICK_REBOOT { self.quick_reboots + 1 } else { 0 };
@@ -131,6 +136,14 @@ mod tests {
         assert_eq!(restarts.ended(ending(1), false, quick), Ok(Duration::from_millis(200)));
         let given_up = restarts.ended(ending(3), false, quick).unwrap_err();
         assert_eq!((given_up.exit_code, given_up.reason.as_deref()), (3, Some("given up after 2 restarts")));
+    }
+
+    #[test]
+    fn another_policy_counts_from_the_next_end_on() {
+        let mut restarts = Restarts::new(RestartPolicy::Always);
+        assert!(restarts.ended(ending(1), false, Duration::ZERO).is_ok());
+        restarts.follow(RestartPolicy::No);
+        assert_eq!(restarts.ended(ending(1), false, Duration::ZERO), Err(ending(1)));
     }
 
     #[test]

@@ -109,6 +109,8 @@ async fn live(
     ready: &mut ReadyPipe,
 ) -> Result<(Ending, Finish), SupervisorError> {
     let uid = &launch.uid;
+    // Held over every boot of this life.
+    let _volumes = crate::volumes::lock(launch)?;
     let grown = Arc::new(Notify::new());
     let console = Console::open(&paths.vm_console_log(uid), grown.clone())?;
     let log = TaskLog::open(&paths.vm_task_log(uid))?;
@@ -182,6 +184,10 @@ async fn boot_until_ended(run: &mut Run<'_>) -> Ending {
         if !run.has_been_up {
             // Whoever starts it is told what is wrong, and no policy tries it again behind their back.
             return ending;
+        }
+        // It may have been changed while the VM ran (`ignite update`).
+        if let Some(policy) = run.life.restart_policy() {
+            restarts.follow(policy);
         }
         match restarts.ended(ending.clone(), run.asked_by.is_some(), started.elapsed()) {
             Err(ending) => return ending,

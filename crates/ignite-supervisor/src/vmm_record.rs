@@ -62,52 +62,11 @@ pub async fn await_end(run_dir: &Path, deadline: Duration) -> io::Result<()> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-/// What a VMM uses of its host.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct VmmUsage {
-    /// CPU time of all its threads, virtual CPUs included, since its start.
-    pub cpu: Duration,
-    /// Memory that it has in use (resident set), in bytes.
-    pub memory: u64,
-}
-
-/// What the recorded VMM uses now; nothing, when there is none.
-pub fn usage(run_dir: &Path) -> io::Result<VmmUsage> {
-    let Ok(bytes) = std::fs::read(run_dir.join(RECORD)) else { return Ok(VmmUsage::default()) };
-    let record: VmmRecord = serde_json::from_slice(&bytes).map_err(io::Error::other)?;
-    let Some(stat) = Stat::read(record.pid).filter(|stat| stat.field(START_TICKS) == Some(record.start_ticks)) else {
-        return Ok(VmmUsage::default());
-    };
-    let ticks = stat.field(USER_TICKS).unwrap_or(0).saturating_add(stat.field(SYSTEM_TICKS).unwrap_or(0));
-    let per_second = rustix::param::clock_ticks_per_second().max(1);
-    Ok(VmmUsage {
-        cpu: Duration::from_millis(ticks.saturating_mul(1000) / per_second),
-        memory: stat.field(RESIDENT_PAGES).unwrap_or(0).saturating_mul(rustix::param::page_size() as u64),
-    })
-}
-
-/// Fields of `/proc/PID/stat` (proc_pid_stat(5)), counted from the state, the third.
-const USER_TICKS: usize = 11;
-const SYSTEM_TICKS: usize = 12;
-const START_TICKS: usize = 19;
-const RESIDENT_PAGES: usize = 21;
-
-struct Stat(String);
-
-impl Stat {
-    fn read(pid: i32) -> Option<Stat> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The command name may hold anything, parentheses included: fields are counted from the last one.
-        Some(Stat(stat.rsplit_once(')')?.1.to_owned()))
-    }
-
-    fn field(&self, index: usize) -> Option<u64> {
-        self.0.split_whitespace().nth(index)?.parse().ok()
-    }
-}
-
 fn start_ticks(pid: i32) -> Option<u64> {
-    Stat::read(pid)?.field(START_TICKS)
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command name may hold anything, parentheses included: fields are counted from the last one.
+    let fields = stat.rsplit_once(')')?.1;
+    fields.split_whitespace().nth(19)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -127,18 +86,6 @@ mod tests {
         let me = VmmRecord { pid: std::process::id().cast_signed(), start_ticks: 1 };
         std::fs::write(dir.path().join(RECORD), serde_json::to_vec(&me).expect("json")).expect("write");
         await_end(dir.path(), Duration::from_secs(10)).await.expect("not this process");
-    }
-
-    #[test]
-    fn the_usage_of_a_process_is_what_it_has_used() {
-        let dir = tempfile::tempdir().expect("a directory");
-        assert_eq!(usage(dir.path()).expect("no record"), VmmUsage::default());
-        write(dir.path(), std::process::id()).expect("record");
-        let before = usage(dir.path()).expect("usage");
-        assert!(before.memory > 0);
-        while usage(dir.path()).expect("usage").cpu <= before.cpu {
-            std::hint::black_box((0..1_000_000_u64).sum::<u64>());
-        }
     }
 
     #[tokio::test]

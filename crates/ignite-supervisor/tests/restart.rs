@@ -4,7 +4,8 @@ mod harness;
 
 use harness::{Guest, Host, ask, machine, task};
 use ignite_agent_protocol::message::StreamExit;
-use ignite_api::Phase;
+use ignite_api::{Phase, Uid, Vm};
+use ignite_store::{Objects, Paths};
 use ignite_supervisor::control::{ControlReply, ControlRequest};
 use ignite_vmm::ExitCause;
 use ignite_vmm::fake::FakeDriver;
@@ -15,7 +16,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 fn host(role: ignite_agent_protocol::message::Role, policy: &str) -> Host {
     let mut host = Host::new(role);
     host.launch.restart_policy = policy.parse().expect("a policy");
+    want(&host.paths(), &host.launch.uid, policy);
     host
+}
+
+/// Stores what is wanted now, as `ignite update --restart` does.
+fn want(paths: &Paths, uid: &Uid, policy: &str) {
+    let vms: Objects<Vm> = Objects::new(paths.data());
+    let mut vm = vms.read(uid).expect("the VM");
+    vm.spec.restart_policy = policy.parse().expect("a policy");
+    vms.write(&vm).expect("the VM is written");
 }
 
 /// A task that exits with each of these codes in turn, and then with 0.
@@ -106,4 +116,25 @@ async fn what_never_came_up_is_not_tried_again() {
     let driver = FakeDriver::new(|_guest| async move { ExitCause::GuestPanic });
     let ending = host.run(driver.clone()).await;
     assert_eq!((driver.booted().len(), ending.phase), (1, Phase::Failed));
+}
+
+#[tokio::test]
+async fn a_policy_that_was_changed_while_it_ran_counts() {
+    let host = host(task(&["job"]), "always");
+    let (paths, uid) = (host.paths(), host.launch.uid.clone());
+    let boots = Arc::new(AtomicU32::new(0));
+    let driver = FakeDriver::new(move |mut guest| {
+        let boot = boots.fetch_add(1, Ordering::SeqCst);
+        let (paths, uid) = (paths.clone(), uid.clone());
+        async move {
+            let mut agent = Guest::configured(&mut guest).await;
+            if boot == 1 {
+                want(&paths, &uid, "no");
+            }
+            agent.exit_task(StreamExit::Exited { code: 5 }).await;
+            ExitCause::GuestPoweroff
+        }
+    });
+    let ending = host.run(driver.clone()).await;
+    assert_eq!((driver.booted().len(), ending.exit_code), (2, 5));
 }

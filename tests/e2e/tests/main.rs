@@ -89,6 +89,8 @@ const TESTS: &[Test] = tests! {
         a_password_is_taken_from_docker_config
         a_cut_download_is_resumed
         a_registry_that_lies_about_content_is_refused;
+    volumes:
+        a_disk_is_made_outlives_its_vm_and_has_one_writer;
     change:
         stats_agree_with_the_guest_and_what_runs_is_updated_and_renamed;
     objects:

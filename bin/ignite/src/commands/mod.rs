@@ -43,6 +43,7 @@ mod object_list;
 pub mod pull_source;
 mod selection;
 pub mod vm_flags;
+mod volume_flags;
 
 use std::io::Write;
 

@@ -5,6 +5,7 @@ use crate::commands::vm_flags::parse_label;
 use crate::context::Context;
 use crate::report::{self, UsageError};
 use ignite_api::Size;
+use ignite_api::restart_policy::RestartPolicy;
 use ignite_engine::Change;
 
 /// Flags of `update`.
@@ -31,6 +32,9 @@ pub struct ChangeFlags {
     /// Seconds `stop` waits before it kills
     #[arg(long, value_name = "SECONDS")]
     pub stop_timeout: Option<u32>,
+    /// Start it again when it ends: no, on-failure[:MAX], always or unless-stopped
+    #[arg(long, value_name = "POLICY")]
+    pub restart: Option<RestartPolicy>,
     /// Set a label
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub label: Vec<String>,
@@ -47,6 +51,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
         cpus: flags.cpus,
         memory: flags.memory,
         stop_timeout_seconds: flags.stop_timeout,
+        restart_policy: flags.restart,
         labels,
         removed_labels: flags.label_rm,
     };

@@ -3,6 +3,7 @@
 use crate::commands::manifest::read_vms;
 use crate::commands::network_flags::NetworkFlags;
 use crate::commands::pull_source::Runtime;
+use crate::commands::volume_flags::parse_volumes;
 use crate::env_file::{HostEnv, parse_env_flag, read_env_file};
 use crate::report::UsageError;
 use crate::settings::{Settings, VmOverrides, network_mode};
@@ -88,6 +89,9 @@ pub struct VmFlags {
     /// When it is started again after it has ended: no, on-failure[:MAX], always or unless-stopped [default: no]
     #[arg(long, value_name = "POLICY")]
     pub restart: Option<RestartPolicy>,
+    /// Disks: HOST[:GUEST][:ro][:size=SIZE], a block device or a file, mounted at GUEST; with a size a missing file is made
+    #[arg(short, long, alias = "volume", value_name = "SPEC", value_delimiter = ',')]
+    pub volumes: Vec<String>,
     /// Seconds `stop` waits before it kills [default: 10]
     #[arg(long, value_name = "SECONDS")]
     pub stop_timeout: Option<u32>,
@@ -284,6 +288,9 @@ impl VmFlags {
         self.connection.apply(spec)?;
         if !self.ports.is_empty() {
             spec.network.ports = parse_ports(&self.ports)?;
+        }
+        if !self.volumes.is_empty() {
+            spec.storage = parse_volumes(&self.volumes, around.working_dir)?;
         }
         if let Some(ssh) = &self.ssh {
             spec.ssh = Some(parse_ssh(ssh, around.working_dir)?);

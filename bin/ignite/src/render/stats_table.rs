@@ -76,7 +76,7 @@ impl Usage {
         Usage {
             uid: now.vm.metadata.uid.as_ref().map(ToString::to_string).unwrap_or_default(),
             name: now.vm.metadata.name.clone(),
-            host: HostUsage { cpu_percent: percent(host_cpu, elapsed), memory_bytes: now.host.memory },
+            host: HostUsage { cpu_percent: percent(host_cpu, elapsed), memory_bytes: now.host.memory_bytes },
             guest,
         }
     }

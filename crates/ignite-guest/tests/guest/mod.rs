@@ -376,6 +376,7 @@ pub fn configuration(role: Role) -> Configure {
             direct_dirs: vec!["/var/lib/docker".into(), "/var/lib/containerd".into()],
         },
         modules: Some(serial("modules")),
+        volumes: vec![],
         interfaces: vec![],
         dns: None,
         hosts: vec![],

@@ -82,6 +82,7 @@ impl Host {
                 hostname: "test".into(),
                 root: Root::Private { disk: Disk::Index(0) },
                 modules: None,
+                volumes: Vec::new(),
                 interfaces: Vec::new(),
                 dns: None,
                 hosts: Vec::new(),

@@ -17,4 +17,5 @@ pub mod registry;
 pub mod ssh;
 pub mod stack;
 pub mod tasks;
+pub mod volumes;
 pub mod weave;

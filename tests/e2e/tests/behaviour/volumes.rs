@@ -1,0 +1,49 @@
+//! Disks of the owner in a VM.
+
+use ignite_e2e::images::busybox;
+use ignite_e2e::invocation::Invocation;
+use ignite_e2e::{Host, Report};
+
+/// Three boots: one writes to a disk that is made for it, one reads it, one has it as a block device by a manifest.
+pub fn a_disk_is_made_outlives_its_vm_and_has_one_writer() -> Report {
+    let host = Host::new();
+    let path = host.path("data.img");
+    let disk = path.to_str().expect("UTF-8").to_owned();
+
+    let writer = host.vm("writer");
+    writer.run_in_background(["-v", &format!("{disk}:/srv/data:size=64MB"), busybox(), "sleep", "3600"]);
+    writer.sh("grep ' /srv/data ext4 rw' /proc/mounts && echo kept > /srv/data/file && sync").succeeds();
+    let second = host.vm("second");
+    let refused = second.run(["-v", &format!("{disk}:/data"), busybox(), "true"]);
+    refused.exits(125).complains("in use").gives_a_hint();
+    host.does(["rm", "second"]).succeeds();
+    // Not even one that would only read: what it saw would change under it.
+    second.run(["-v", &format!("{disk}:/data:ro"), busybox(), "true"]).exits(125).complains("in use");
+    writer.does("stop").succeeds();
+    host.does(["rm", "writer"]).succeeds();
+
+    let reader = host.vm("reader");
+    let script = "cat /mnt/file; echo x > /mnt/other || echo refused";
+    reader.run(["--rm", "-v", &format!("{disk}:/mnt:ro"), busybox(), "sh", "-c", script]).prints("kept\nrefused\n");
+    Invocation::new("e2fsck").args(["-fn", &disk]).finish().succeeds();
+
+    let attached = Invocation::new("losetup").args(["--find", "--show", &disk]).finish();
+    if attached.code != 0 {
+        return Err(format!("no loop device: {}", attached.errors().trim()));
+    }
+    let device = attached.line();
+    let manifest = format!(
+        "apiVersion: ignite.weave.works/v1alpha4\nkind: VM\nmetadata: {{name: device}}\nspec:\n  image: {{oci: {image:?}}}\n  \
+         args: [sh, -c, 'cat /deep/er/file && echo more > /deep/er/more']\n  storage:\n    volumes:\n    - name: d\n      \
+         blockDevice: {{path: {device}}}\n    volumeMounts:\n    - {{name: d, mountPath: /deep/er}}\n",
+        image = busybox(),
+    );
+    let manifest = host.file("vm.yaml", manifest);
+    let outcome = host.ignite(["run", "--rm", "--config"]).args([&manifest]).finish();
+    Invocation::new("losetup").args(["--detach", &device]).finish().succeeds();
+    outcome.succeeds().prints("kept\n");
+    Invocation::new("e2fsck").args(["-fn", &disk]).finish().succeeds();
+    host.does(["rm", "-f", "second"]);
+    host.assert_nothing_left();
+    Ok(())
+}
