@@ -138,6 +138,8 @@ pub enum NicBackend {
 pub enum IsolationWanted {
     /// Everything the host allows; what could not be applied is reported.
     BestEffort,
+    /// Everything, or the machine is not started.
+    Strict,
     /// Nothing: `--isolation none`.
     None,
 }

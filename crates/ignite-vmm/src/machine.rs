@@ -95,6 +95,17 @@ pub struct Exit {
     pub detail: String,
 }
 
+impl Exit {
+    /// The same end, told by the limit that the VMM went over: what a crash was for. Ends that the guest or the caller
+    /// chose stay what they are.
+    pub fn with_breach(self, breach: Option<crate::jail::Breach>) -> Exit {
+        match (self.cause, breach) {
+            (ExitCause::VmmCrash, Some(breach)) => Exit { cause: ExitCause::OverLimit, detail: breach.to_string() },
+            _ => self,
+        }
+    }
+}
+
 /// Why a machine ended, as far as its VMM can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitCause {
@@ -106,6 +117,8 @@ pub enum ExitCause {
     GuestPanic,
     /// `kill` was called.
     Killed,
+    /// The VMM went over a limit on memory, processes or threads and was stopped: which one in `detail`.
+    OverLimit,
     /// The VMM died on its own: exit status or signal in `detail`.
     VmmCrash,
 }
@@ -154,6 +167,15 @@ pub enum VmmError {
         /// Why.
         #[source]
         source: std::io::Error,
+    },
+    /// The process could not be jailed, or its jail not started.
+    #[error("start {program} in its jail")]
+    Jail {
+        /// The program.
+        program: String,
+        /// Why.
+        #[source]
+        source: crate::jail::JailError,
     },
     /// The VMM ended, or refused, while it was being set up.
     #[error("{vmm} did not start: {detail}")]

@@ -13,6 +13,7 @@ use std::future::Future;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -70,6 +71,12 @@ fn tiny_guest() -> Option<&'static Path> {
     built.as_ref().map(|(_, program)| program.as_path())
 }
 
+/// Machines of one host never share an id: their control groups are named by it.
+fn unique_id() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("contract-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
 async fn fake_guest(mut guest: FakeGuest) -> ExitCause {
     let line = guest.spec.cmdline.clone();
     guest.console.write_all(format!("tiny guest: {line}\n").as_bytes()).await.ok();
@@ -94,7 +101,7 @@ impl Row {
 
     fn spec(&self, order: &str) -> BootSpec {
         BootSpec {
-            id: "contract".into(),
+            id: unique_id(),
             kernel: tiny_guest().unwrap_or(Path::new("none")).to_owned(),
             initramfs: self.dir.path().join("initramfs"),
             cmdline: format!("do={order}"),

@@ -1,8 +1,8 @@
 //! A machine that QEMU runs.
 
 use super::client::{Client, Reason, Told};
-use super::process::Process;
 use super::stderr::Stderr;
+use crate::jail::Process;
 use crate::machine::{AgentChannel, Console, Exit, ExitCause, Machine, Pause, VmmError};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -79,7 +79,7 @@ impl Machine for QemuMachine {
         self.console = None;
         let (status, said) = self.ended().await;
         let told = self.client.told().await;
-        let exit = classify(told, status, self.is_killed, said);
+        let exit = classify(told, status, self.is_killed, said).with_breach(self.process.breach());
         self.exit = Some(exit.clone());
         exit
     }
@@ -112,7 +112,9 @@ fn classify(told: Told, status: Option<ExitStatus>, is_killed: bool, said: Strin
     };
     let detail = match cause {
         ExitCause::VmmCrash => crash_detail(status, &said),
-        ExitCause::GuestPoweroff | ExitCause::GuestReset | ExitCause::GuestPanic | ExitCause::Killed => String::new(),
+        ExitCause::GuestPoweroff | ExitCause::GuestReset | ExitCause::GuestPanic | ExitCause::Killed | ExitCause::OverLimit => {
+            String::new()
+        }
     };
     Exit { cause, detail }
 }

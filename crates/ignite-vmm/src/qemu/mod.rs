@@ -6,21 +6,19 @@
 
 mod arch;
 mod client;
+mod confine;
 mod machine;
 mod open;
-mod process;
 mod stderr;
 mod translate;
 
-use crate::boot_spec::{Accelerator, BootSpec, DriveLocator, IsolationWanted, MAX_VCPU_COUNT};
-use crate::host::{self, KVM_DEVICE, KvmVerdict};
+use crate::boot_spec::{Accelerator, BootSpec, DriveLocator, MAX_VCPU_COUNT};
+use crate::host::{self, KvmVerdict};
+use crate::jail;
 use crate::machine::{Capabilities, Driver, Machine, RunDir, VmmError};
 use arch::Arch;
 use async_trait::async_trait;
 use machine::QemuMachine;
-use process::{Launch, UserWanted};
-use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -137,24 +135,17 @@ async fn start(
     let opened = open::open(spec)?;
     let arguments = translate::translate(spec, arch, host, &opened.numbers);
     let spawn_failed = |source| VmmError::Spawn { program: program.display().to_string(), source };
-    let launch = Launch {
-        program,
-        arguments: &arguments,
-        inherited: &opened.inherited,
-        isolation: spec.isolation,
-        user: wanted_user(host.accelerator),
-    };
-    let (process, stderr, mut isolation) = process::spawn(&launch).map_err(spawn_failed)?;
+    let jail = confine::jail(spec, dir, program, host.accelerator, arguments, &opened);
+    let jailed = jail::spawn(&jail).map_err(|source| VmmError::Jail { program: program.display().to_string(), source })?;
     drop(opened.inherited);
-    tell_the_rest(&mut isolation, spec.isolation);
     let mut machine = QemuMachine {
-        process,
+        process: jailed.process,
         client: client::Client::new(opened.qmp).map_err(spawn_failed)?,
-        stderr: stderr::Stderr::follow(stderr, &dir.0)
+        stderr: stderr::Stderr::follow(jailed.stderr, &dir.0)
             .map_err(|source| VmmError::Open { path: dir.0.join(stderr::LOG_FILE), source })?,
         agent: Some(into_async(opened.agent).map_err(spawn_failed)?),
         console: Some(into_async(opened.console).map_err(spawn_failed)?),
-        isolation,
+        isolation: jailed.isolation,
         is_killed: false,
         exit: None,
     };
@@ -186,36 +177,6 @@ fn with_paths(said: &str, spec: &BootSpec) -> String {
     })
 }
 
-/// KVM's device decides who may run the machine: QEMU opens it by path.
-fn wanted_user(accelerator: Accelerator) -> UserWanted {
-    match accelerator {
-        Accelerator::Tcg => UserWanted::Own { group: None },
-        Accelerator::Kvm => match std::fs::metadata(KVM_DEVICE) {
-            Ok(device) => user_for_device(device.mode(), device.gid()),
-            Err(_) => UserWanted::Own { group: None },
-        },
-    }
-}
-
-fn user_for_device(mode: u32, gid: u32) -> UserWanted {
-    match mode {
-        _ if mode & 0o006 == 0o006 => UserWanted::Own { group: None },
-        _ if mode & 0o060 == 0o060 && gid != 0 => UserWanted::Own { group: Some(gid) },
-        _ => UserWanted::Caller("only root may open /dev/kvm on this host"),
-    }
-}
-
-fn tell_the_rest(isolation: &mut BTreeMap<String, String>, wanted: IsolationWanted) {
-    let seccomp = match wanted {
-        IsolationWanted::BestEffort => "applied",
-        IsolationWanted::None => "not applied: isolation is switched off",
-    };
-    isolation.insert("seccomp".into(), seccomp.into());
-    for missing in ["mount-namespace", "pid-namespace", "cgroup-limits"] {
-        isolation.insert(missing.into(), "not applied: the qemu driver does not do it yet".into());
-    }
-}
-
 fn into_async(stream: BlockingStream) -> std::io::Result<UnixStream> {
     stream.set_nonblocking(true)?;
     UnixStream::from_std(stream)
@@ -224,18 +185,6 @@ fn into_async(stream: BlockingStream) -> std::io::Result<UnixStream> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_device_decides_the_user() {
-        for (mode, gid, expected) in
-            [(0o100_666, 0, UserWanted::Own { group: None }), (0o100_660, 104, UserWanted::Own { group: Some(104) })]
-        {
-            assert_eq!(user_for_device(mode, gid), expected);
-        }
-        for (mode, gid) in [(0o100_600, 0), (0o100_660, 0), (0o100_640, 104)] {
-            assert!(matches!(user_for_device(mode, gid), UserWanted::Caller(_)), "{mode:o} {gid}");
-        }
-    }
 
     #[test]
     fn a_missing_program_says_what_to_type() {

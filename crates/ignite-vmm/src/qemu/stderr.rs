@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::process::ChildStderr;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
@@ -29,7 +28,7 @@ pub(crate) struct Stderr {
 
 impl Stderr {
     /// Follows `stream` until its end, into `qemu.log` of `directory`.
-    pub(crate) fn follow(stream: ChildStderr, directory: &Path) -> io::Result<Self> {
+    pub(crate) fn follow(stream: File, directory: &Path) -> io::Result<Self> {
         let log = OpenOptions::new()
             .create(true)
             .write(true)

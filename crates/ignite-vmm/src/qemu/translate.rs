@@ -48,7 +48,7 @@ pub(crate) fn translate(spec: &BootSpec, arch: &Arch, host: HostFacts, fds: &Des
     // Virtio 1 as every current guest speaks it; QEMU's default for mmio still is the draft before it.
     argv.option("-global", "virtio-mmio.force-legacy=false");
     add_processor(&mut argv, spec, arch, host);
-    if spec.isolation == IsolationWanted::BestEffort {
+    if spec.isolation != IsolationWanted::None {
         argv.option("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     }
     if let Some(firmware) = arch.firmware {
