@@ -111,6 +111,9 @@ pub struct VmSpec {
     /// *Extension.* Shared base with a writable layer, or a disk of its own.
     #[serde(skip_serializing_if = "RootDisk::is_overlay")]
     pub root_disk: RootDisk,
+    /// *Extension.* How the VMM is kept from the host.
+    #[serde(skip_serializing_if = "Isolation::is_auto")]
+    pub isolation: Isolation,
     /// *Extension.* The task gets a terminal.
     #[serde(skip_serializing_if = "is_false")]
     pub tty: bool,
@@ -165,6 +168,7 @@ impl Default for VmSpec {
             dns_config: None,
             init: InitMode::Auto,
             root_disk: RootDisk::Overlay,
+            isolation: Isolation::Auto,
             tty: false,
             stdin: false,
             stop_timeout_seconds: None,
@@ -379,6 +383,25 @@ pub enum RootDisk {
 impl RootDisk {
     fn is_overlay(&self) -> bool {
         *self == RootDisk::Overlay
+    }
+}
+
+/// How a VM's VMM is kept from the host and from other VMs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Isolation {
+    /// By everything the host allows; `status.isolation` tells what that is.
+    #[default]
+    Auto,
+    /// By everything, or the VM is not started.
+    Strict,
+    /// Not at all.
+    None,
+}
+
+impl Isolation {
+    fn is_auto(&self) -> bool {
+        *self == Isolation::Auto
     }
 }
 

@@ -87,7 +87,7 @@ impl Engine {
                 vcpu_count: u8::try_from(vm.spec.cpus).unwrap_or(u8::MAX),
                 mem_size_mib: u32::try_from(vm.spec.memory.as_mib()).unwrap_or(u32::MAX),
                 drives,
-                is_isolated: true,
+                isolation: vm.spec.isolation,
             },
             network: LaunchNetwork {
                 mode: decided.network,

@@ -4,7 +4,8 @@ use crate::engine::{Engine, title};
 use crate::error::EngineError;
 use ignite_api::{Phase, Uid, Vm};
 use ignite_network::NetworkError;
-use ignite_store::{FileLock, StoreError, atomic, lock};
+use ignite_store::{FileLock, StoreError, lock};
+use std::path::Path;
 use std::time::Duration;
 
 /// Time a VMM whose supervisor has died takes at most to die with it.
@@ -115,7 +116,7 @@ impl Engine {
         for error in self.detach(vm, uid).await {
             tracing::warn!("{}: network: {error}", title(vm));
         }
-        Ok(atomic::remove_tree(&run_dir)?)
+        self.blocking(move |engine| engine.remove_run_dir(&run_dir)).await
     }
 
     /// Undoes what is left of a VM's network after an earlier attempt failed; nothing while a supervisor has the VM.
@@ -138,13 +139,18 @@ impl Engine {
         errors
     }
 
+    /// Removes a run directory, and first what it says its VM had on the host.
+    pub(crate) fn remove_run_dir(&self, run_dir: &Path) -> Result<(), EngineError> {
+        ignite_supervisor::run_dir::remove(run_dir).map_err(EngineError::file("remove", run_dir))
+    }
+
     /// Removes debris: what interrupted makers and removers left, and run directories of VMs that are gone.
     fn sweep(&self) -> Result<(), EngineError> {
         self.vms.sweep()?;
         for entry in std::fs::read_dir(self.paths.run_vms()).into_iter().flatten().flatten() {
             let Some(uid) = entry.file_name().to_str().and_then(|name| Uid::parse(name).ok()) else { continue };
             if let Err(StoreError::Missing { .. }) = self.vms.read(&uid) {
-                atomic::remove_tree(&entry.path())?;
+                self.remove_run_dir(&entry.path())?;
             }
         }
         Ok(())

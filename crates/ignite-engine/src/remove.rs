@@ -3,7 +3,7 @@
 use crate::engine::{Engine, title};
 use crate::error::EngineError;
 use ignite_api::Uid;
-use ignite_store::{StoreError, atomic};
+use ignite_store::StoreError;
 
 impl Engine {
     /// Removes a VM. One that runs is in the way unless forced, and is then killed first.
@@ -40,7 +40,7 @@ impl Engine {
         self.blocking(move |engine| {
             let result = engine.vms.lock(&uid).and_then(|_lock| engine.vms.remove(&uid));
             match result {
-                Ok(()) | Err(StoreError::Missing { .. }) => Ok(atomic::remove_tree(&engine.paths.run_vm(&uid))?),
+                Ok(()) | Err(StoreError::Missing { .. }) => engine.remove_run_dir(&engine.paths.run_vm(&uid)),
                 Err(error) => Err(error.into()),
             }
         })

@@ -123,7 +123,7 @@ impl Engine {
 
         let run_dir = self.paths.run_vm(uid);
         atomic::ensure_dir(&self.paths.run_vms(), 0o711)?;
-        atomic::remove_tree(&run_dir)?;
+        self.remove_run_dir(&run_dir)?;
         atomic::ensure_dir(&run_dir, 0o700)?;
         let file = self.paths.launch_file(uid);
         atomic::write_volatile(&file, &serde_json::to_vec(&launch).unwrap_or_default())?;
@@ -141,7 +141,7 @@ impl Engine {
                 vm.status.phase = Phase::Failed;
                 vm.status.reason = Some(error.to_string());
                 self.vms.write(&vm)?;
-                atomic::remove_tree(&run_dir)?;
+                self.remove_run_dir(&run_dir)?;
                 Err(error)
             }
         }

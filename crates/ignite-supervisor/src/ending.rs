@@ -72,6 +72,7 @@ pub fn decide(facts: &Facts<'_>) -> Outcome {
             stopped(KILLED_EXIT_CODE, Some("killed: it did not stop within its stop timeout"))
         }
         (_, ExitCause::GuestPanic) => failed(BROKEN_EXIT_CODE, "the guest kernel panicked".into()),
+        (_, ExitCause::OverLimit) => failed(KILLED_EXIT_CODE, "stopped".into()),
         (_, ExitCause::VmmCrash) => failed(BROKEN_EXIT_CODE, "the VMM died".into()),
         (Asked::Stop | Asked::StopTimedOut, ExitCause::GuestPoweroff | ExitCause::GuestReset | ExitCause::Killed) => {
             stopped(0, None)
@@ -137,6 +138,9 @@ mod tests {
             (false, None, None, C::GuestReset, Asked::Nothing, "Reboot"),
             (false, None, Some(A::Reboot), C::Killed, Asked::Nothing, "Reboot"),
             (false, None, None, C::GuestReset, Asked::Stop, "Stopped 0"),
+            (true, None, None, C::OverLimit, Asked::Nothing, "Failed 137"),
+            (false, None, None, C::OverLimit, Asked::Stop, "Failed 137"),
+            (false, None, None, C::OverLimit, Asked::Kill, "Stopped 137"),
             (false, None, None, C::GuestPanic, Asked::Nothing, "Failed 255"),
             (false, None, None, C::GuestPanic, Asked::Stop, "Failed 255"),
             (false, None, None, C::VmmCrash, Asked::Nothing, "Failed 255"),

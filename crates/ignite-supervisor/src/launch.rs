@@ -4,6 +4,7 @@ use ignite_agent_protocol::message::Configure;
 use ignite_api::Uid;
 use ignite_api::network::{HostAlias, NetworkSpec};
 use ignite_api::restart_policy::RestartPolicy;
+use ignite_api::vm::Isolation;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -57,8 +58,8 @@ pub struct LaunchBoot {
     pub mem_size_mib: u32,
     /// Drives in guest order.
     pub drives: Vec<LaunchDrive>,
-    /// Keep the VMM from the host as well as the host allows.
-    pub is_isolated: bool,
+    /// How the VMM is kept from the host.
+    pub isolation: Isolation,
 }
 
 /// A drive.

@@ -22,6 +22,7 @@ pub mod life;
 pub mod restart;
 pub mod rotate;
 pub mod run;
+pub mod run_dir;
 pub mod server;
 pub mod shared;
 pub mod supervise;

@@ -15,6 +15,7 @@ use ignite_agent_protocol::client::{Connection, ControlEvents};
 use ignite_agent_protocol::message::{ExitingCause, GuestMessage, HostMessage, ShutdownAction};
 use ignite_api::Phase;
 use ignite_api::lifecycle::Event;
+use ignite_api::vm::Isolation;
 use ignite_network::{Attachment, GuestNicBackend, Helper};
 use ignite_vmm::{BootSpec, Drive, Driver, ExitCause, IsolationWanted, Machine, Nic, NicBackend, RunDir};
 use std::sync::Arc;
@@ -413,6 +414,7 @@ fn last_words(exit: &ignite_vmm::Exit, console: &str) -> String {
         ExitCause::GuestReset => "it reset itself",
         ExitCause::GuestPanic => "its kernel panicked",
         ExitCause::Killed => "it was killed",
+        ExitCause::OverLimit => "it was stopped",
         ExitCause::VmmCrash => "the VMM died",
     };
     let detail = if exit.detail.is_empty() { String::new() } else { format!(" ({})", exit.detail) };
@@ -446,7 +448,11 @@ fn boot_spec(launch: &Launch, attachment: &mut Attachment) -> BootSpec {
             .map(|drive| Drive { id: drive.id.clone(), path: drive.path.clone(), is_read_only: drive.is_read_only })
             .collect(),
         nics,
-        isolation: if boot.is_isolated { IsolationWanted::BestEffort } else { IsolationWanted::None },
+        isolation: match boot.isolation {
+            Isolation::Auto => IsolationWanted::BestEffort,
+            Isolation::Strict => IsolationWanted::Strict,
+            Isolation::None => IsolationWanted::None,
+        },
         accelerator: None,
     }
 }

@@ -206,7 +206,7 @@ fn conclude(
     ending: &Ending,
     asked_by: Option<AskedBy>,
 ) {
-    if let Err(error) = ignite_store::atomic::remove_tree(&paths.run_vm(&launch.uid)) {
+    if let Err(error) = crate::run_dir::remove(&paths.run_vm(&launch.uid)) {
         tracing::error!("{error}");
     }
     let result = match launch.auto_remove {

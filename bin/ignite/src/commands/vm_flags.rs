@@ -9,7 +9,7 @@ use crate::report::UsageError;
 use crate::settings::{Settings, VmOverrides, network_mode};
 use ignite_api::restart_policy::RestartPolicy;
 use ignite_api::validation::check_id_prefix;
-use ignite_api::vm::{FileMapping, InitMode, OciSource, RootDisk, Ssh};
+use ignite_api::vm::{FileMapping, InitMode, Isolation, OciSource, RootDisk, Ssh};
 use ignite_api::{ImageSource, ObjectMeta, PortMapping, Size, Vm, VmSpec};
 use ignite_engine::PullPolicy;
 use std::path::{Path, PathBuf};
@@ -59,6 +59,9 @@ pub struct VmFlags {
     /// Shared base with a writable layer (overlay), or a disk of its own (private) [default: overlay]
     #[arg(long, value_name = "KIND", value_enum)]
     pub root_disk: Option<RootDiskFlag>,
+    /// Keep the VMM from the host as well as the host allows, wholly or not at all [default: auto]
+    #[arg(long, value_name = "HOW", value_enum)]
+    pub isolation: Option<IsolationFlag>,
     /// Kernel: name or id of an imported one, or a reference of a kernel image [default: the default kernel]
     #[arg(short, long, alias = "kernel-image", value_name = "KERNEL")]
     pub kernel: Option<String>,
@@ -143,6 +146,17 @@ pub enum RootDiskFlag {
     Overlay,
     /// A full disk of its own
     Private,
+}
+
+/// `--isolation`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum IsolationFlag {
+    /// Everything the host allows; `inspect` tells what that is
+    Auto,
+    /// Everything, or the VM is not started
+    Strict,
+    /// Nothing: the VMM runs with all rights of who starts it
+    None,
 }
 
 /// `--pull`.
@@ -273,6 +287,12 @@ impl VmFlags {
         match self.root_disk {
             Some(RootDiskFlag::Overlay) => spec.root_disk = RootDisk::Overlay,
             Some(RootDiskFlag::Private) => spec.root_disk = RootDisk::Private,
+            None => {}
+        }
+        match self.isolation {
+            Some(IsolationFlag::Auto) => spec.isolation = Isolation::Auto,
+            Some(IsolationFlag::Strict) => spec.isolation = Isolation::Strict,
+            Some(IsolationFlag::None) => spec.isolation = Isolation::None,
             None => {}
         }
         let VmOverrides { network, vmm, kernel } = &around.settings.vm_overrides;

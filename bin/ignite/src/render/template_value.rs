@@ -115,6 +115,7 @@ fn vm_spec(spec: &VmSpec) -> Value {
         ("Hostname", optional(&spec.hostname)),
         ("Init", word(&spec.init)),
         ("RootDisk", word(&spec.root_disk)),
+        ("Isolation", word(&spec.isolation)),
         ("TTY", Value::Bool(spec.tty)),
         ("Stdin", Value::Bool(spec.stdin)),
         ("StopTimeoutSeconds", Value::or_nil(spec.stop_timeout_seconds.map(|seconds| Value::Int(seconds.into())))),

@@ -75,7 +75,7 @@ impl Host {
                 vcpu_count: 1,
                 mem_size_mib: 128,
                 drives: Vec::new(),
-                is_isolated: true,
+                isolation: ignite_api::vm::Isolation::Auto,
             },
             network: LaunchNetwork { mode: "none".into(), ..LaunchNetwork::default() },
             configure: Configure {
