@@ -109,7 +109,8 @@ impl SupervisorError {
                 ignite_vmm::VmmError::ProgramMissing { hint, .. } | ignite_vmm::VmmError::Unsupported { hint, .. },
             ) => Some(hint.clone()),
             SupervisorError::Vmm(ignite_vmm::VmmError::Jail {
-                source: ignite_vmm::jail::JailError::TooLittle(_), ..
+                source: ignite_vmm::jail::JailError::TooLittle(_),
+                ..
             }) => Some("see what this host allows: ignite doctor; or take what it does: --isolation auto".into()),
             SupervisorError::EndedEarly { .. } | SupervisorError::Deadline { .. } => {
                 Some("see the whole console with `ignite logs --console VM`".into())

@@ -149,16 +149,15 @@ impl Child<'_> {
                 Step::NoCapabilities => no_capabilities(),
                 Step::NoNewPrivileges => check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)),
                 Step::AllowDevice { ruleset, at } => allow_device(*ruleset, at),
-                Step::Landlock { ruleset } => {
-                    check_long(libc::syscall(libc::SYS_landlock_restrict_self, *ruleset, 0))
-                }
+                Step::Landlock { ruleset } => check_long(libc::syscall(libc::SYS_landlock_restrict_self, *ruleset, 0)),
                 Step::Seccomp => self.filter(),
             }
         }
     }
 
     unsafe fn filter(&self) -> Done {
-        let program = libc::sock_fprog { len: self.filter.len() as u16, filter: self.filter.as_ptr().cast_mut().cast() };
+        let program =
+            libc::sock_fprog { len: self.filter.len() as u16, filter: self.filter.as_ptr().cast_mut().cast() };
         // SAFETY: `sock_filter` is the kernel's own layout, and the program outlives the call.
         unsafe {
             check_long(libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, ptr::from_ref(&program)))
@@ -305,13 +304,7 @@ unsafe fn allow_device(ruleset: i32, at: &CString) -> Done {
         check(parent_fd)?;
         let add = |allowed_access| {
             let rule = PathBeneathAttr { allowed_access, parent_fd };
-            check_long(libc::syscall(
-                libc::SYS_landlock_add_rule,
-                ruleset,
-                RULE_PATH_BENEATH,
-                ptr::from_ref(&rule),
-                0,
-            ))
+            check_long(libc::syscall(libc::SYS_landlock_add_rule, ruleset, RULE_PATH_BENEATH, ptr::from_ref(&rule), 0))
         };
         match add(OPEN_RIGHTS | IOCTL_RIGHT) {
             // An older kernel restricts no ioctl.

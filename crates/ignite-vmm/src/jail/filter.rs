@@ -4,8 +4,8 @@
 //! adds its own filter (`-sandbox`) when it is set up; Firecracker adds an exact list.
 
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
-    sock_filter,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch, sock_filter,
 };
 use std::collections::BTreeMap;
 
@@ -125,7 +125,8 @@ fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, String> {
     let family = u64::from(libc::AF_UNIX.cast_unsigned());
     rules.insert(libc::SYS_socket, vec![rule(0, SeccompCmpOp::Ne, family)?]);
     // Typing into a terminal.
-    let terminal = [libc::TIOCSTI, libc::TIOCLINUX].into_iter().map(|request| rule(1, SeccompCmpOp::Eq, request as u64));
+    let terminal =
+        [libc::TIOCSTI, libc::TIOCLINUX].into_iter().map(|request| rule(1, SeccompCmpOp::Eq, request as u64));
     rules.insert(libc::SYS_ioctl, terminal.collect::<Result<_, _>>()?);
     Ok(rules)
 }

@@ -43,7 +43,8 @@ impl HostFacts {
             is_root: rustix::process::geteuid().is_root(),
             own_uid: if has_own_uid { uid } else { NOBODY_UID },
             has_own_uid,
-            has_namespaced_nproc: kernel_version(&rustix::system::uname().release().to_string_lossy()) >= NAMESPACED_NPROC,
+            has_namespaced_nproc: kernel_version(&rustix::system::uname().release().to_string_lossy())
+                >= NAMESPACED_NPROC,
             found: shares.iter().map(look_at).collect(),
         }
     }

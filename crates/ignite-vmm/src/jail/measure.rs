@@ -95,7 +95,9 @@ pub(super) fn told(wanted: IsolationWanted, is_root: bool, missing: &Missing) ->
         .map(|measure| {
             let said = match (wanted, missing.get(&measure)) {
                 (IsolationWanted::None, _) => "not applied: isolation is switched off".to_owned(),
-                (IsolationWanted::BestEffort | IsolationWanted::Strict, Some(reason)) => format!("not applied: {reason}"),
+                (IsolationWanted::BestEffort | IsolationWanted::Strict, Some(reason)) => {
+                    format!("not applied: {reason}")
+                }
                 (IsolationWanted::BestEffort | IsolationWanted::Strict, None) => "applied".to_owned(),
             };
             (measure.as_str().to_owned(), said)

@@ -179,7 +179,8 @@ impl Start {
                 }
                 Attempt::Started(unborn, pidfd, stderr) => {
                     let cgroup = std::mem::take(&mut self.cgroup);
-                    let process = Process::watch(unborn.pid, pidfd, cgroup).map_err(start_error("watch the process"))?;
+                    let process =
+                        Process::watch(unborn.pid, pidfd, cgroup).map_err(start_error("watch the process"))?;
                     unborn.is_born();
                     let is_refused = is_strict && !self.missing.is_empty();
                     let started = (!is_probe && !is_refused).then_some((process, stderr));

@@ -72,7 +72,8 @@ impl Share {
 }
 
 /// Where programs find their libraries.
-const LIBRARY_DIRS: [&str; 7] = ["/usr/lib", "/usr/lib64", "/usr/lib32", "/lib", "/lib64", "/usr/local/lib", "/nix/store"];
+const LIBRARY_DIRS: [&str; 7] =
+    ["/usr/lib", "/usr/lib64", "/usr/lib32", "/lib", "/lib64", "/usr/local/lib", "/nix/store"];
 /// What the dynamic linker reads.
 const LINKER_CACHE: &str = "/etc/ld.so.cache";
 

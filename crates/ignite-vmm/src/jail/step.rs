@@ -11,27 +11,51 @@ pub(super) enum Step {
     /// Mounts of the host and of the child no longer follow each other.
     PrivateMounts,
     /// An empty root in memory, entered.
-    EmptyRoot { at: CString },
+    EmptyRoot {
+        at: CString,
+    },
     Directory(CString),
     File(CString),
-    Link { target: CString, at: CString },
+    Link {
+        target: CString,
+        at: CString,
+    },
     /// A part of the host, without set-uid programs.
-    Bind { from: CString, at: CString, is_read_only: bool, is_device: bool },
+    Bind {
+        from: CString,
+        at: CString,
+        is_read_only: bool,
+        is_device: bool,
+    },
     /// A character device of its own.
-    Device { at: CString, number: u64 },
+    Device {
+        at: CString,
+        number: u64,
+    },
     /// Its processes, and nothing else of the kernel.
     Proc,
     /// The new root takes the place of the old one, which is gone; nothing can be written into it.
     EnterRoot,
-    Limit { resource: u32, value: u64 },
+    Limit {
+        resource: u32,
+        value: u64,
+    },
     /// No capability can be had any more.
     EmptyBoundingSet,
-    User { uid: u32, group: Option<u32> },
+    User {
+        uid: u32,
+        group: Option<u32>,
+    },
     NoCapabilities,
     NoNewPrivileges,
     /// Lets a device node of the new root through Landlock.
-    AllowDevice { ruleset: i32, at: CString },
-    Landlock { ruleset: i32 },
+    AllowDevice {
+        ruleset: i32,
+        at: CString,
+    },
+    Landlock {
+        ruleset: i32,
+    },
     Seccomp,
 }
 

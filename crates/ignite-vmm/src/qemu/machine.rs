@@ -112,9 +112,11 @@ fn classify(told: Told, status: Option<ExitStatus>, is_killed: bool, said: Strin
     };
     let detail = match cause {
         ExitCause::VmmCrash => crash_detail(status, &said),
-        ExitCause::GuestPoweroff | ExitCause::GuestReset | ExitCause::GuestPanic | ExitCause::Killed | ExitCause::OverLimit => {
-            String::new()
-        }
+        ExitCause::GuestPoweroff
+        | ExitCause::GuestReset
+        | ExitCause::GuestPanic
+        | ExitCause::Killed
+        | ExitCause::OverLimit => String::new(),
     };
     Exit { cause, detail }
 }

@@ -136,7 +136,8 @@ async fn start(
     let arguments = translate::translate(spec, arch, host, &opened.numbers);
     let spawn_failed = |source| VmmError::Spawn { program: program.display().to_string(), source };
     let jail = confine::jail(spec, dir, program, host.accelerator, arguments, &opened);
-    let jailed = jail::spawn(&jail).map_err(|source| VmmError::Jail { program: program.display().to_string(), source })?;
+    let jailed =
+        jail::spawn(&jail).map_err(|source| VmmError::Jail { program: program.display().to_string(), source })?;
     drop(opened.inherited);
     let mut machine = QemuMachine {
         process: jailed.process,
