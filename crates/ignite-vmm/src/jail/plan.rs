@@ -14,6 +14,8 @@ use std::path::Path;
 const MAX_DESCRIPTORS: u64 = 1024;
 /// What a VMM without a memory group may map beyond its limit: stacks of threads that it never fills.
 const UNTOUCHED_BYTES: u64 = 1 << 30;
+/// The limit by user lies beyond that of the control group, which alone tells when it is reached.
+const BEYOND_GROUP: u64 = 64;
 /// Empty directory of the run directory on which the jail's root is mounted.
 pub(super) const ROOT_DIR: &str = "jail";
 
@@ -198,7 +200,7 @@ fn limits(spec: &JailSpec, facts: &HostFacts, missing: &Missing) -> Vec<Step> {
         false => facts.has_namespaced_nproc && !missing.contains_key(&Measure::UserNamespace),
     };
     if let (Some(max), true) = (spec.limits.max_tasks, is_counted_apart) {
-        steps.push(limit(libc::RLIMIT_NPROC, u64::from(max)));
+        steps.push(limit(libc::RLIMIT_NPROC, u64::from(max) + BEYOND_GROUP));
     }
     if let (Some(bytes), true) = (spec.limits.memory_bytes, missing.contains_key(&Measure::MemoryLimit)) {
         steps.push(limit(libc::RLIMIT_DATA, bytes.saturating_add(UNTOUCHED_BYTES)));
