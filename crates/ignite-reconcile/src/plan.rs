@@ -16,6 +16,7 @@ use crate::dependencies;
 use crate::ownership::{MANIFEST_ANNOTATION, Owner, owner_of};
 use crate::wanted::{Origin, WantedSet, WantedVm};
 use ignite_api::depends_on::{Dependency, Readiness};
+use ignite_api::restart_policy::RestartPolicy;
 use ignite_api::{Phase, Uid, Vm};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -194,11 +195,17 @@ fn decide_phase(wanted: &WantedVm, vm: &Vm, index: &Index<'_>, ready: &Ready) ->
         (true, Phase::Starting | Phase::Running | Phase::Paused | Phase::Stopping) => Action::Keep,
         (false, Phase::Starting | Phase::Running | Phase::Paused) => Action::Stop,
         (false, Phase::Created | Phase::Stopping | Phase::Stopped | Phase::Failed) => Action::Keep,
+        (true, Phase::Stopped) if has_completed(vm) => Action::Completed,
         (true, Phase::Created | Phase::Stopped | Phase::Failed) => {
             let unready = unready(&wanted.vm.spec.depends_on, index, ready);
             if unready.is_empty() { Action::Start } else { Action::Wait(unready) }
         }
     }
+}
+
+/// What is to run is started whenever it does not; but whoever writes `on-failure` means a task that has an end.
+fn has_completed(vm: &Vm) -> bool {
+    matches!(vm.spec.restart_policy, RestartPolicy::OnFailure { .. }) && vm.status.exit_code == Some(0)
 }
 
 fn unready(dependencies: &[Dependency], index: &Index<'_>, ready: &Ready) -> Vec<Dependency> {

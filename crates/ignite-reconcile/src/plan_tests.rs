@@ -126,6 +126,23 @@ fn only_what_is_ours_is_touched() {
 }
 
 #[test]
+fn a_task_with_an_end_is_not_started_again_once_it_has_succeeded() {
+    for (policy, exit_code, expected) in [
+        ("", Some(0), "start"),
+        (", restartPolicy: always", Some(0), "start"),
+        (", restartPolicy: on-failure", Some(0), "completed"),
+        (", restartPolicy: on-failure", Some(1), "start"),
+        (", restartPolicy: on-failure", None, "start"),
+    ] {
+        let wanted = set(&manifest("a", policy, ""));
+        let mut vm = made(&wanted.vms[0], Phase::Stopped);
+        vm.status.exit_code = exit_code;
+        let steps = plan(&wanted, &[vm], &options(), &Ready::new());
+        assert_eq!(word(&steps[0].action), expected, "{policy} {exit_code:?}");
+    }
+}
+
+#[test]
 fn a_uid_names_the_vm() {
     let text = |uid: &str, name: &str| manifest(name, "", "").replace("{name: ", &format!("{{uid: {uid}, name: "));
     let wanted = set(&text("0123456789abcdef", "a"));
