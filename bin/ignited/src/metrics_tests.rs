@@ -1,5 +1,7 @@
 //! What `promtool check metrics` would say, whether the names are documented, and what a scrape costs.
 
+#![allow(clippy::print_stdout, reason = "what is measured is told")]
+
 use super::*;
 use ignite_api::{ObjectMeta, Uid, VmSpec};
 use ignite_reconcile::{Action, Controller, Limits, Options, Owner};

@@ -24,7 +24,7 @@ pub fn load(root: &Path, defaults: &VmSpec) -> WantedSet {
     let mut set = WantedSet::default();
     let mut files = Vec::new();
     let found = match fs::metadata(root) {
-        Ok(metadata) if metadata.is_dir() => collect(root, root, 0, &mut files),
+        Ok(metadata) if metadata.is_dir() => collect(root, 0, &mut files),
         Ok(_) => {
             files.push(root.to_owned());
             Ok(())
@@ -73,7 +73,7 @@ struct Seen {
     uids: HashMap<Uid, String>,
 }
 
-fn collect(root: &Path, dir: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), (PathBuf, io::Error)> {
+fn collect(dir: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), (PathBuf, io::Error)> {
     let failed = |error| (dir.to_owned(), error);
     for entry in fs::read_dir(dir).map_err(failed)? {
         let entry = entry.map_err(failed)?;
@@ -84,7 +84,7 @@ fn collect(root: &Path, dir: &Path, depth: usize, files: &mut Vec<PathBuf>) -> R
         let kind = entry.file_type().map_err(|error| (path.clone(), error))?;
         if kind.is_dir() {
             if depth < MAX_DEPTH {
-                collect(root, &path, depth + 1, files)?;
+                collect(&path, depth + 1, files)?;
             }
         } else if is_manifest(&path) {
             files.push(path);

@@ -23,7 +23,8 @@ use ignite::report::Hinted;
 use ignite::settings::Settings;
 use ignite_engine::Engine;
 use ignite_reconcile::{Controller, Limits, Options, Owner, WantedSet};
-use std::fs::{File, TryLockError};
+use rustix::fs::{FlockOperation, flock};
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,13 +110,13 @@ fn lock(dir: &Path, name: &str) -> anyhow::Result<File> {
     let path = dir.join(format!("{name}.lock"));
     let file = File::options().create(true).append(true).open(&path);
     let file = file.with_context(|| format!("could not open {}", path.display()))?;
-    match file.try_lock() {
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Hinted {
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Hinted {
             message: format!("another ignited keeps the set {name} of this data directory"),
             hint: "see how it does: ignited status; or give this one another --name".into(),
         }
         .into()),
-        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("could not lock {}", path.display())),
+        Err(error) => Err(error).with_context(|| format!("could not lock {}", path.display())),
     }
 }

@@ -1,5 +1,7 @@
 //! `ignited`: what is written, in a directory or in Git, is what runs.
 
+#![allow(clippy::print_stdout, reason = "what is measured is told")]
+
 use ignite_e2e::git::{Https, Origin, Sshd, ssh_key};
 use ignite_e2e::images::busybox;
 use ignite_e2e::wait::{BOOT, QUICK, until};

@@ -1,5 +1,7 @@
 //! Stacks and large sets: order, healing, and what five hundred manifests cost.
 
+#![allow(clippy::print_stdout, reason = "what is measured is told")]
+
 use ignite_e2e::git::Origin;
 use ignite_e2e::images::{busybox, redis};
 use ignite_e2e::throwaway::Iptables;
