@@ -2,8 +2,8 @@
 
 use crate::commands::{
     apply, attach, completion, cp, create, delete, diff, doctor, exec, generate, image, inspect, kernel, kill, logs,
-    manual, network, proxy, ps, rename, restart, restore, rm, run, ssh, stack, start, stats, stop, update, version, vm,
-    wait,
+    manual, network, proxy, ps, rename, restart, restore, rm, run, schema, ssh, stack, start, stats, stop, update,
+    version, vm, wait,
 };
 use crate::context::Context;
 use crate::report::Caller;
@@ -158,6 +158,8 @@ pub enum Command {
     Vm(vm::Args),
     /// Check whether this host can run VMs
     Doctor(doctor::Args),
+    /// Print the JSON Schema of a kind of manifest
+    Schema(schema::Args),
     /// Print the version
     Version(version::Args),
     /// Print a completion script for a shell
@@ -203,6 +205,7 @@ impl Command {
             Command::Network(args) => network::run(args, context).await,
             Command::Vm(args) => Box::pin(vm::run(args, context)).await,
             Command::Doctor(args) => doctor::run(args, context).await,
+            Command::Schema(args) => schema::run(args),
             Command::Version(args) => version::run(args),
             Command::Completion(args) => completion::run(args),
             Command::Manual(args) => manual::run(args),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Defaults of a host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Configuration {
     /// Always [`crate::API_VERSION`] once decoded.
@@ -30,6 +31,7 @@ impl Configuration {
 
 /// `spec` of a Configuration.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ConfigurationSpec {
     /// Source of pulls: `registry` (default), `containerd`, `docker`.

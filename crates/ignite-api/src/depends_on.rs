@@ -8,6 +8,7 @@ pub const MAX_DEPENDENCIES: usize = 64;
 
 /// A VM of the same set that has to be ready first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Dependency {
     /// Its name.
@@ -20,6 +21,7 @@ pub struct Dependency {
 /// What makes a VM ready, under the names of Kubernetes' probes; both may be given. Without either, a VM is ready when its
 /// agent answers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Readiness {
     /// A port on its loopback accepts connections.
@@ -39,6 +41,7 @@ impl Readiness {
 
 /// A TCP port of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TcpSocketAction {
     /// On the guest's loopback.
@@ -47,6 +50,7 @@ pub struct TcpSocketAction {
 
 /// A command in the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExecAction {
     /// Program and arguments; no shell is involved.

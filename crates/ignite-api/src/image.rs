@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 /// An imported image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Image {
     /// Always [`crate::API_VERSION`] once decoded.
@@ -35,6 +36,7 @@ impl Image {
 
 /// `status` of an Image.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ImageStatus {
     /// Digest and size of the source.
@@ -58,6 +60,7 @@ pub struct ImageStatus {
 
 /// Digest and size of what was imported.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct OciSourceStatus {
     /// Weave Ignite's form: `oci://NAME@sha256:...`.
@@ -68,6 +71,7 @@ pub struct OciSourceStatus {
 
 /// The part of the OCI image configuration that decides what runs (OCI image-spec 1.1, config.md).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ImageConfig {
     /// `Entrypoint`.

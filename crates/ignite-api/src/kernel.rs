@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// An imported kernel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Kernel {
     /// Always [`crate::API_VERSION`] once decoded.
@@ -33,6 +34,7 @@ impl Kernel {
 
 /// `spec` of a Kernel.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct KernelSource {
     /// What it was imported from: an image reference, a path of a `.deb`, vmlinux or bzImage.
@@ -41,6 +43,7 @@ pub struct KernelSource {
 
 /// `status` of a Kernel.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct KernelStatus {
     /// Digest and size of the source.

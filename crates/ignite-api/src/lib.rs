@@ -17,6 +17,8 @@ pub mod ports;
 pub mod reference;
 pub mod restart_policy;
 pub mod run_spec;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod size;
 pub mod v1alpha2;
 pub mod v1alpha3;

@@ -9,6 +9,7 @@ pub const HOST_GATEWAY: &str = "host-gateway";
 
 /// Networking wanted.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct NetworkSpec {
     /// Published ports.
@@ -33,6 +34,7 @@ pub struct NetworkSpec {
 
 /// Limits of the traffic, as CNI's capability `bandwidth` has them: bits per second, and bits. Absent or 0: no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Bandwidth {
     /// Rate towards the VM, in bits per second.
@@ -55,6 +57,7 @@ fn is_zero(number: &u64) -> bool {
 
 /// A line of the guest's `/etc/hosts`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HostAlias {
     /// An address, or [`HOST_GATEWAY`].
@@ -65,6 +68,7 @@ pub struct HostAlias {
 
 /// How the guest resolves names. What is absent or empty is the network's own.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct DnsConfig {
     /// Addresses of name servers, at most 3.
@@ -80,6 +84,7 @@ pub struct DnsConfig {
 
 /// An option of resolv.conf(5): `name`, or `name:value`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DnsOption {
     /// Such as `ndots`.

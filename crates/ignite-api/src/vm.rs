@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 /// A virtual machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Vm {
     /// Always [`crate::API_VERSION`] once decoded.
@@ -51,6 +52,7 @@ impl Vm {
 
 /// `spec` of a VM. Fields marked *extension* are ours; the others are Weave Ignite's v1alpha4.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct VmSpec {
     /// Image of the root file system.
@@ -182,6 +184,7 @@ impl Default for VmSpec {
 
 /// Where an image comes from.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OciSource {
     /// Reference, with a transport where it is not a registry (`oci:/path`, `oci-archive:/path`, ...).
@@ -191,6 +194,7 @@ pub struct OciSource {
 
 /// Which kernel, with which arguments.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct KernelSpec {
     /// Name of an imported kernel or a reference to a kernel image; absent: the default kernel.
@@ -203,6 +207,7 @@ pub struct KernelSpec {
 
 /// Extra disks.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct StorageSpec {
     /// Disks.
@@ -215,6 +220,7 @@ pub struct StorageSpec {
 
 /// An extra disk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Volume {
     /// Name that a mount refers to.
@@ -240,6 +246,7 @@ impl Volume {
 
 /// *Extension.* A file of the host that is a disk, raw.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DiskFile {
     /// Absolute path.
@@ -254,6 +261,7 @@ pub struct DiskFile {
 
 /// File systems that a disk can be given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum DiskFormat {
     /// ext4.
@@ -262,6 +270,7 @@ pub enum DiskFormat {
 
 /// A block device of the host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BlockDevice {
     /// Absolute path.
@@ -270,6 +279,7 @@ pub struct BlockDevice {
 
 /// Where a volume is mounted in the guest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct VolumeMount {
     /// Volume.
@@ -283,6 +293,7 @@ pub struct VolumeMount {
 
 /// A host file that is copied into the guest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FileMapping {
     /// Absolute host path.
@@ -341,6 +352,7 @@ impl<'de> de::Visitor<'de> for SshVisitor {
 
 /// An environment variable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EnvVar {
     /// Name.
@@ -352,6 +364,7 @@ pub struct EnvVar {
 
 /// Who is PID 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum InitMode {
     /// The image's init when it has one and no command is given, else a task.
@@ -371,6 +384,7 @@ impl InitMode {
 
 /// How the root file system is made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum RootDisk {
     /// Overlayfs of the image's shared read-only base and a private writable disk.
@@ -407,6 +421,7 @@ impl Isolation {
 
 /// `status` of a VM.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct VmStatus {
     /// True while the guest runs; kept for old readers, derived from `phase`.
@@ -474,6 +489,7 @@ impl VmStatus {
 
 /// Which program runs a VM.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RuntimeStatus {
     /// Pid of the supervisor, in decimal.
@@ -484,6 +500,7 @@ pub struct RuntimeStatus {
 
 /// Observed networking.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct NetworkStatus {
     /// `user`, `none`, `cni`.
@@ -495,6 +512,7 @@ pub struct NetworkStatus {
 
 /// What an image or kernel was when the VM was made.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct SourceStatus {
     /// Uid of our Image or Kernel object.

@@ -24,6 +24,7 @@ pub mod restart;
 pub mod restore;
 pub mod rm;
 pub mod run;
+pub mod schema;
 pub mod ssh;
 pub mod stack;
 pub mod start;
