@@ -402,6 +402,7 @@ impl RootDisk {
 
 /// How a VM's VMM is kept from the host and from other VMs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum Isolation {
     /// By everything the host allows; `status.isolation` tells what that is.
