@@ -2,7 +2,7 @@
 
 use crate::commands::{
     apply, attach, completion, cp, create, delete, diff, doctor, exec, generate, image, inspect, kernel, kill, logs,
-    manual, network, proxy, ps, rename, restart, restore, rm, run, schema, ssh, stack, start, stats, stop, update,
+    manual, network, proxy, ps, rename, restart, restore, rm, run, schema, ssh, stack, start, stats, stop, system, update,
     version, vm, wait,
 };
 use crate::context::Context;
@@ -156,6 +156,8 @@ pub enum Command {
     /// Manage VMs; every command of it is also a command of its own
     #[command(visible_alias = "vms")]
     Vm(vm::Args),
+    /// Show and free the space that Ignite uses
+    System(system::Args),
     /// Check whether this host can run VMs
     Doctor(doctor::Args),
     /// Print the JSON Schema of a kind of manifest
@@ -204,6 +206,7 @@ impl Command {
             Command::Rmk(args) => kernel::rm::run(args, context).await,
             Command::Network(args) => network::run(args, context).await,
             Command::Vm(args) => Box::pin(vm::run(args, context)).await,
+            Command::System(args) => system::run(args, context).await,
             Command::Doctor(args) => doctor::run(args, context).await,
             Command::Schema(args) => schema::run(args),
             Command::Version(args) => version::run(args),

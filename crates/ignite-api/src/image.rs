@@ -50,6 +50,9 @@ pub struct ImageStatus {
     pub diff_ids: Vec<String>,
     /// Key of the base disk (see `ignite-disk`): equal for equal layers whatever the source.
     pub base_key: String,
+    /// Digest of the base disk, `sha256:...`: equal for equal layers whatever the source.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub base_digest: String,
     /// Bytes of the base disk.
     pub base_size: Size,
     /// What the image says should run.

@@ -40,7 +40,7 @@ pub fn base_key(diff_ids: &[String]) -> String {
     hex::encode(hash.finalize())
 }
 
-/// Flattens `layers` (bottom first) into a read-only ext4 image at `dest`, mode 0644, as small as its content allows.
+/// Flattens `layers` (bottom first) into a read-only ext4 image at `dest`, mode 0444, as small as its content allows.
 ///
 /// The same layers give the same bytes. Each layer is opened and read once, with the next one read ahead; `progress`
 /// hears how many decompressed bytes are done. Memory does not grow with content, and by about 110 bytes per entry.

@@ -52,6 +52,7 @@ impl Engine {
             self.check_vmm(),
             self.check_network(),
             self.check_kernels(),
+            self.check_images().await,
         ]
     }
 
@@ -125,6 +126,32 @@ impl Engine {
                 Some("install it: apt-get install passt".to_owned()),
             ),
             mode => Check::ok("network", format!("VMs get {mode:?}")),
+        }
+    }
+
+    async fn check_images(&self) -> Check {
+        let images = match self.list_images() {
+            Ok(images) => images,
+            Err(error) => return Check::failure("images", error.to_string(), error.hint()),
+        };
+        let mut damaged = Vec::new();
+        for uid in images.iter().filter_map(|image| image.metadata.uid.as_ref()) {
+            match self.verify_image(uid).await {
+                Ok(verdict) => {
+                    damaged.extend(verdict.damaged.into_iter().map(|damage| format!("{}: {damage}", verdict.name)));
+                }
+                // Removed while we looked.
+                Err(error) if error.kind() == crate::ErrorKind::NotFound => {}
+                Err(error) => damaged.push(error.to_string()),
+            }
+        }
+        match damaged.as_slice() {
+            [] => Check::ok("images", format!("{} are as they were written", images.len())),
+            _ => Check::failure(
+                "images",
+                format!("not as they were written: {}", damaged.join("; ")),
+                Some("remove them and import them again: ignite image rm NAME".to_owned()),
+            ),
         }
     }
 

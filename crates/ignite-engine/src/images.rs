@@ -6,7 +6,6 @@ use crate::layers::{as_sources, layers_of};
 use crate::progress::{FetchProgress, Progress, ProgressEvent};
 use ignite_api::image::{Image, ImageStatus, OciSourceStatus};
 use ignite_api::{API_VERSION, ImageReference, ImageSource, ObjectMeta, Size, Uid, Vm};
-use ignite_disk::BaseInfo;
 use ignite_oci::{ContentStore, OciError, PullOptions, StoredImage};
 use ignite_store::{FileLock, StoreError, atomic};
 use serde::{Deserialize, Serialize};
@@ -56,7 +55,9 @@ pub struct PruneReport {
 
 /// What is recorded beside a base disk.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct BaseRecord {
+pub(crate) struct BaseRecord {
+    #[serde(default)]
+    digest: String,
     size: u64,
     content_size: u64,
     has_init: bool,
@@ -81,17 +82,23 @@ impl Engine {
         let failed = |error| EngineError::Image { image: source.to_string(), source: error };
         let store = self.content_store().map_err(failed)?;
         // Until the object is stored, nothing else says that these blobs are needed.
-        let _lease = store.lease().map_err(failed)?;
+        let lease = store.lease().map_err(failed)?;
         let listener = FetchProgress::new(progress.clone());
         let input: Option<&mut (dyn Read + Send)> = stdin.as_deref_mut().map(|input| input as _);
-        let stored = ignite_oci::fetch(&store, &source, input, &options, listener).await.map_err(failed)?;
+        let fetched = ignite_oci::fetch(&store, &source, input, &options, listener).await;
+        if fetched.as_ref().is_err_and(OciError::is_storage_full) {
+            // What came of the image would only keep the disk full.
+            drop(lease);
+            self.blocking(|engine| engine.free_unreferenced()).await?;
+        }
+        let stored = fetched.map_err(failed)?;
         progress.event(ProgressEvent::PhaseDone("pull"));
         let name = name.unwrap_or_else(|| wanted_name.unwrap_or_else(|| stored.name.clone()));
         ignite_api::names::check_object_name(&name).map_err(|error| EngineError::Invalid(error.to_string()))?;
         let image = stored.clone();
         let listener = progress.clone();
         let (key, base) = self.blocking(move |engine| engine.ensure_base(&image, &*listener)).await?;
-        self.blocking(move |engine| engine.store_image(name, source, stored, key, &base)).await
+        self.blocking(move |engine| engine.store_image(name, source, stored, key, base)).await
     }
 
     /// The imported image of that name, if the policy is content with it.
@@ -140,13 +147,21 @@ impl Engine {
     }
 
     /// The base disk of these layers: made by whoever comes first, waited for by everybody else.
-    fn ensure_base(&self, image: &StoredImage, progress: &dyn Progress) -> Result<(String, BaseInfo), EngineError> {
+    pub(crate) fn ensure_base(
+        &self,
+        image: &StoredImage,
+        progress: &dyn Progress,
+    ) -> Result<(String, BaseRecord), EngineError> {
         let diff_ids: Vec<String> = image.layers.iter().map(|layer| layer.diff_id.clone()).collect();
         let key = ignite_disk::base_key(&diff_ids);
         atomic::ensure_dir(&self.paths.bases(), 0o755)?;
         let lock = self.paths.base_lock(&key);
         let _lock = FileLock::take(&lock, BASE_LOCK_DEADLINE)?;
-        if let Some(base) = self.existing_base(&key) {
+        if let Some(mut base) = self.existing_base(&key) {
+            if base.digest.is_empty() {
+                base.digest = file_digest(&self.paths.base(&key))?;
+                atomic::write(&self.paths.base_info(&key), &serde_json::to_vec(&base).unwrap_or_default())?;
+            }
             return Ok((key, base));
         }
         progress.event(ProgressEvent::Phase("base disk"));
@@ -169,30 +184,30 @@ impl Engine {
             });
         atomic::remove_tree(&making)?;
         let base = result?;
-        let record = BaseRecord { size: base.size, content_size: base.content_size, has_init: base.has_init };
+        let record = BaseRecord {
+            digest: file_digest(&self.paths.base(&key))?,
+            size: base.size,
+            content_size: base.content_size,
+            has_init: base.has_init,
+        };
         atomic::write(&self.paths.base_info(&key), &serde_json::to_vec(&record).unwrap_or_default())?;
         progress.event(ProgressEvent::PhaseDone("base disk"));
-        Ok((key, base))
+        Ok((key, record))
     }
 
-    fn existing_base(&self, key: &str) -> Option<BaseInfo> {
+    fn existing_base(&self, key: &str) -> Option<BaseRecord> {
         let record: BaseRecord = serde_json::from_slice(&std::fs::read(self.paths.base_info(key)).ok()?).ok()?;
         let length = std::fs::metadata(self.paths.base(key)).ok()?.len();
-        (length == record.size).then_some(BaseInfo {
-            size: record.size,
-            content_size: record.content_size,
-            has_init: record.has_init,
-            entries: 0,
-        })
+        (length == record.size).then_some(record)
     }
 
-    fn store_image(
+    pub(crate) fn store_image(
         &self,
         name: String,
         source: ImageSource,
         stored: StoredImage,
         base_key: String,
-        base: &BaseInfo,
+        base: BaseRecord,
     ) -> Result<Image, EngineError> {
         let status = ImageStatus {
             oci_source: Some(OciSourceStatus { id: stored.source_id, size: Size::bytes(base.content_size) }),
@@ -200,6 +215,7 @@ impl Engine {
             config_digest: stored.config_digest,
             diff_ids: stored.layers.iter().map(|layer| layer.diff_id.clone()).collect(),
             base_key,
+            base_digest: base.digest,
             base_size: Size::bytes(base.size),
             config: stored.config,
             has_init: base.has_init,
@@ -308,17 +324,13 @@ impl Engine {
     }
 
     /// Deletes base disks and blobs that no image and no VM refers to, and what interrupted imports left. Returns bytes.
-    fn free_unreferenced(&self) -> Result<u64, EngineError> {
+    pub(crate) fn free_unreferenced(&self) -> Result<u64, EngineError> {
         self.images.sweep()?;
         let images = self.list_images()?;
         let mut keys: BTreeSet<String> = images.iter().map(|image| image.status.base_key.clone()).collect();
         for uid in self.vms.uids()? {
             // A VM refers to its base by this link, also when its image has moved on.
-            if let Ok(target) = std::fs::read_link(self.paths.vm(&uid).join(crate::create::BASE_LINK))
-                && let Some(key) = target.file_stem()
-            {
-                keys.insert(key.to_string_lossy().into_owned());
-            }
+            keys.extend(self.base_key_of(&uid));
         }
         let mut freed = 0;
         for entry in std::fs::read_dir(self.paths.bases()).into_iter().flatten().flatten() {
@@ -347,6 +359,12 @@ impl Engine {
         }
     }
 
+    /// Key of the base disk that a VM is on.
+    pub(crate) fn base_key_of(&self, vm: &Uid) -> Option<String> {
+        let target = std::fs::read_link(self.paths.vm(vm).join(crate::create::BASE_LINK)).ok()?;
+        Some(target.file_stem()?.to_string_lossy().into_owned())
+    }
+
     pub(crate) fn content_store(&self) -> Result<ContentStore, OciError> {
         ContentStore::open(&self.paths.oci())
     }
@@ -356,8 +374,26 @@ impl Engine {
     }
 }
 
+/// SHA-256 of a file, as images write digests.
+pub(crate) fn file_digest(path: &std::path::Path) -> Result<String, EngineError> {
+    use sha2::{Digest, Sha256};
+    let mut file = std::fs::File::open(path).map_err(EngineError::file("open", path))?;
+    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut buffer).map_err(EngineError::file("read", path))? {
+            0 => {
+                return Ok(format!(
+                    "sha256:{}",
+                    hasher.finalize().iter().map(|b| format!("{b:02x}")).collect::<String>()
+                ));
+            }
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+}
+
 /// Bytes that a file occupies on disk.
-fn allocated_bytes(path: &std::path::Path) -> u64 {
+pub(crate) fn allocated_bytes(path: &std::path::Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     std::fs::symlink_metadata(path).map_or(0, |metadata| metadata.blocks() * 512)
 }

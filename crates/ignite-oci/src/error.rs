@@ -21,6 +21,10 @@ pub enum OciError {
     StoreBusy { path: PathBuf },
     #[error("image store does not hold {digest}")]
     BlobMissing { digest: String },
+    #[error("image store's copy of {digest} is damaged")]
+    BlobDamaged { digest: String },
+    #[error("write the archive")]
+    WriteArchive { source: io::Error },
     #[error("read layer {digest}")]
     OpenLayer { digest: String, source: io::Error },
 
@@ -69,6 +73,8 @@ pub enum OciError {
     Credentials { registry: String, config: PathBuf, reason: String },
     #[error("{registry} cannot be reached")]
     Unreachable { registry: String, source: reqwest::Error },
+    #[error("the certificate of {registry} is not trusted")]
+    Untrusted { registry: String, source: reqwest::Error },
     #[error("{registry} asks for an authentication that is not supported: {challenge}")]
     UnsupportedChallenge { registry: String, challenge: String },
     #[error("{registry} refuses access to {repository}{}: {message}", if *with_credentials { " with the configured credentials" } else { "" })]
@@ -165,6 +171,10 @@ impl OciError {
             OciError::Unreachable { registry, .. } => Some(format!(
                 "check the name and the network: curl -v https://{registry}/v2/ (a registry without TLS must be listed as plain http, one with its own authority needs its certificate configured)"
             )),
+            OciError::Untrusted { registry, .. } => Some(format!(
+                "trust its authority: put the certificate into /etc/containers/certs.d/{registry}/ca.crt, or use \
+                 --ca-certificate FILE"
+            )),
             OciError::RateLimited { registry, .. } => {
                 Some(format!("wait, or log in for a higher limit: docker login {registry}"))
             }
@@ -202,6 +212,10 @@ impl OciError {
             OciError::NoPlaceHas { tried, .. } => tried.last().and_then(|(_, error)| error.hint()),
             OciError::Blocked { .. } => Some("ask whoever administers this host's registries.conf".to_owned()),
             OciError::RegistriesConf { path, .. } => Some(format!("correct or remove {}", path.display())),
+            OciError::Store { source, .. } | OciError::WriteArchive { source } if is_full(source) => {
+                Some("the disk is full; nothing half-made was kept. Free some space: ignite system df, ignite system prune".to_owned())
+            }
+            OciError::BlobDamaged { .. } => Some("see what it belongs to: ignite image verify; then import it again".to_owned()),
             OciError::BlobMissing { .. } => Some("pull the image again".to_owned()),
             OciError::DigestMismatch { .. } | OciError::SizeMismatch { .. } => {
                 Some("the content was damaged or tampered with on its way; nothing of it was kept".to_owned())
@@ -219,6 +233,7 @@ impl OciError {
             | OciError::CaCertificate { .. }
             | OciError::Credentials { .. }
             | OciError::Unreachable { .. }
+            | OciError::Untrusted { .. }
             | OciError::UnsupportedChallenge { .. }
             | OciError::Unauthorized { .. }
             | OciError::Denied { .. }
@@ -248,6 +263,11 @@ impl OciError {
         }
     }
 
+    /// True when the disk of the store is full.
+    pub fn is_storage_full(&self) -> bool {
+        matches!(self, OciError::Store { source, .. } if is_full(source))
+    }
+
     /// The pause the server asked for.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -255,6 +275,10 @@ impl OciError {
             _ => None,
         }
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// One line for each place, with all causes.

@@ -144,7 +144,13 @@ impl PartialBlob {
 
     /// Appends to the blob.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), OciError> {
-        self.file.write_all(bytes).map_err(OciError::store("write", &self.path))?;
+        if let Err(source) = self.file.write_all(bytes) {
+            if matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) {
+                // What cannot be finished must not keep the disk full; whoever waits for the lock sees that the name is gone.
+                let _ = fs::remove_file(&self.path);
+            }
+            return Err(OciError::Store { action: "write", path: self.path.clone(), source });
+        }
         self.hasher.update(bytes);
         self.written += bytes.len() as u64;
         Ok(())

@@ -7,9 +7,12 @@ mod layout_image;
 mod oci_archive;
 mod oci_layout;
 mod registry;
+mod several;
 mod stdin;
 
 use crate::{ContentStore, OciError, Progress, ProgressEvent, PullOptions, StoredImage};
+pub use several::fetch_all;
+
 use ignite_api::ImageSource;
 use std::fs::File;
 use std::io::Read;

@@ -9,6 +9,7 @@
 //!
 //! An expectation that is not met panics with the command, its output and its exit code.
 
+pub mod engines;
 pub mod git;
 pub mod host;
 pub mod images;
@@ -21,6 +22,7 @@ pub mod registry;
 pub mod runner;
 pub mod terminal;
 pub mod throwaway;
+pub mod token_server;
 pub mod vm;
 pub mod wait;
 

@@ -14,6 +14,7 @@ pub struct Registry {
     port: u16,
     dir: PathBuf,
     credentials: Option<(String, String)>,
+    forgotten: std::cell::Cell<usize>,
 }
 
 impl Registry {
@@ -22,31 +23,69 @@ impl Registry {
     /// # Errors
     /// Why it cannot be had here.
     pub fn start(dir: &Path, credentials: Option<(&str, &str)>) -> Result<Registry, String> {
-        fs::create_dir_all(dir.join("blobs")).expect("make a directory");
-        let port = free_port();
-        let mut config = format!(
-            "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n",
-            dir.join("blobs").display()
-        );
+        let mut auth = String::new();
+        fs::create_dir_all(dir).expect("make a directory");
         if let Some((user, password)) = credentials {
             let htpasswd = Invocation::new("htpasswd").args(["-Bbn", user, password]).within(QUICK).finish();
             fs::write(dir.join("htpasswd"), &htpasswd.succeeds().stdout).expect("write htpasswd");
-            config += &format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", dir.join("htpasswd").display());
+            auth = format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", dir.join("htpasswd").display());
         }
-        fs::write(dir.join("config.yml"), config).expect("write config.yml");
-        let log = fs::File::create(dir.join("registry.log")).expect("create a log");
+        let mut registry = Registry::start_over(dir, "", &auth)?;
+        registry.credentials = credentials.map(|(user, password)| (user.to_string(), password.to_string()));
+        Ok(registry)
+    }
+
+    /// Starts one over the content that another has below `dir`; `http` is more of that section of its configuration,
+    /// `auth` a section.
+    ///
+    /// # Errors
+    /// Why it cannot be had here.
+    pub fn start_over(dir: &Path, http: &str, auth: &str) -> Result<Registry, String> {
+        fs::create_dir_all(dir.join("blobs")).expect("make a directory");
+        let port = free_port();
+        let config = format!(
+            "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp:\n  addr: '127.0.0.1:{port}'\n  {http}\n{auth}",
+            dir.join("blobs").display()
+        );
+        let named = |end: &str| dir.join(format!("{port}.{end}"));
+        fs::write(named("yml"), config).expect("write a configuration");
+        let log = fs::File::create(named("log")).expect("create a log");
         let child = Command::new("docker-registry")
             .arg("serve")
-            .arg(dir.join("config.yml"))
+            .arg(named("yml"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("clone a descriptor"))
             .stderr(log)
             .spawn()
             .map_err(|error| format!("docker-registry cannot be started: {error}"))?;
-        let credentials = credentials.map(|(user, password)| (user.to_string(), password.to_string()));
-        let registry = Registry { child, port, dir: dir.to_path_buf(), credentials };
+        let forgotten = std::cell::Cell::new(0);
+        let registry = Registry { child, port, dir: dir.to_path_buf(), credentials: None, forgotten };
         until("the registry to listen", QUICK, || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok());
         Ok(registry)
+    }
+
+    /// The requests it has answered, e.g. `GET /v2/test/busybox/manifests/v1`, from its own log.
+    pub fn requests(&self) -> Vec<String> {
+        self.all_requests().split_off(self.forgotten.get())
+    }
+
+    /// Counts from here on.
+    pub fn forget_requests(&self) {
+        self.forgotten.set(self.all_requests().len());
+    }
+
+    /// Digests of the blobs that were fetched from it, one for each request.
+    pub fn blobs_asked_for(&self) -> Vec<String> {
+        let fetched = self.requests().into_iter().filter(|request| request.starts_with("GET "));
+        fetched.filter_map(|request| request.split_once("/blobs/").map(|(_, digest)| digest.to_string())).collect()
+    }
+
+    fn all_requests(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.dir.join(format!("{}.log", self.port))).expect("read a log");
+        let quoted = log.lines().filter_map(|line| line.split('"').nth(1));
+        let requests = quoted
+            .filter_map(|request| request.strip_suffix(" HTTP/1.1").or_else(|| request.strip_suffix(" HTTP/2.0")));
+        requests.map(str::to_string).collect()
     }
 
     /// Its port on 127.0.0.1.

@@ -84,6 +84,13 @@ const TESTS: &[Test] = tests! {
         every_command_and_flag_of_the_list_is_typed;
     layers:
         the_guests_tree_is_what_umoci_unpacks;
+    kernels:
+        a_kernel_of_every_wrapping_boots;
+    sources:
+        every_source_of_an_image_gives_the_same_base_disk
+        four_processes_fetch_each_blob_once
+        a_mirror_is_asked_first_and_the_registry_when_it_is_down
+        a_flipped_bit_is_found_and_archives_carry_several_images;
     registry:
         an_image_of_a_registry_runs
         a_password_is_taken_from_docker_config

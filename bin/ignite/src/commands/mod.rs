@@ -30,6 +30,7 @@ pub mod stack;
 pub mod start;
 pub mod stats;
 pub mod stop;
+pub mod system;
 pub mod update;
 pub mod version;
 pub mod vm;

@@ -98,7 +98,7 @@ impl ImageFile {
     pub fn publish(mut self, len: u64, visibility: Visibility) -> Result<(), DiskError> {
         self.flush()?;
         let mode = match visibility {
-            Visibility::Shared => 0o644,
+            Visibility::Shared => 0o444,
             Visibility::Private => 0o600,
         };
         let file = self.file.as_file();

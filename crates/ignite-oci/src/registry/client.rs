@@ -7,7 +7,7 @@ use super::authorization::{Challenge, TokenRequest, basic, parse_challenge, pars
 use super::credentials::{Credentials, find_credentials};
 use super::endpoint::{Endpoint, Target};
 use super::retry::{Retries, parse_retry_after};
-use super::transport::{MAX_REDIRECTS, build_http, refused_redirect};
+use super::transport::{MAX_REDIRECTS, build_http, is_untrusted, refused_redirect};
 use crate::digest::Digest;
 use crate::document::{ACCEPTED, printable};
 use crate::limits::{MAX_ERROR_BODY_BYTES, MAX_MANIFEST_BYTES, MAX_TOKEN_BYTES};
@@ -203,6 +203,9 @@ impl RegistryClient {
         }
         // URLs of storage behind a registry carry signatures: they are not shown.
         let source = source.without_url();
+        if is_untrusted(&source) {
+            return OciError::Untrusted { registry, source };
+        }
         if source.is_connect() && !self.answered.load(Ordering::Relaxed) {
             return OciError::Unreachable { registry, source };
         }

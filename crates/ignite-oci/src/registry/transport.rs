@@ -115,3 +115,21 @@ pub(super) fn refused_redirect(error: &reqwest::Error) -> Option<&str> {
     }
     None
 }
+
+/// True when the server's certificate is what was wrong: that is no passing trouble.
+pub(super) fn is_untrusted(error: &reqwest::Error) -> bool {
+    let is_certificate = |error: &rustls::Error| matches!(error, rustls::Error::InvalidCertificate(_));
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if error.downcast_ref().is_some_and(is_certificate) {
+            return true;
+        }
+        // An I/O error's source is the source of what it wraps: that itself must be asked for.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
+        source = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
+    }
+    false
+}

@@ -125,6 +125,19 @@ fn describe_layers(
     Ok(layers)
 }
 
+/// The names of all images of `manifest.json`; of one without a name, its configuration.
+pub(super) fn names(bytes: &[u8], location: &str) -> Result<Vec<String>, OciError> {
+    let images: Vec<SavedImage> = serde_json::from_slice(bytes).map_err(|error| OciError::InvalidDocument {
+        what: format!("manifest.json of {location}"),
+        reason: error.to_string(),
+    })?;
+    let names = images.into_iter().flat_map(|image| match image.repo_tags {
+        Some(names) if !names.is_empty() => names,
+        _ => vec![image.config],
+    });
+    Ok(names.collect())
+}
+
 /// The image of `manifest.json` that `reference` means, and its name.
 fn choose(bytes: &[u8], reference: Option<&str>, location: &str) -> Result<(SavedImage, Option<String>), OciError> {
     let images: Vec<SavedImage> = serde_json::from_slice(bytes).map_err(|error| OciError::InvalidDocument {

@@ -1,10 +1,15 @@
 //! `ignite image`: images that VMs are made from.
 
+pub mod history;
 pub mod import;
 pub mod inspect;
+pub mod load;
 pub mod ls;
 pub mod prune;
 pub mod rm;
+pub mod save;
+pub mod tag;
+pub mod verify;
 
 use crate::context::Context;
 use clap::Subcommand;
@@ -36,6 +41,16 @@ pub enum Command {
     Prune(prune::Args),
     /// Print an image as JSON or YAML
     Inspect(inspect::Args),
+    /// Give an image one more name
+    Tag(tag::Args),
+    /// Show how an image was built
+    History(history::Args),
+    /// Write images to an archive
+    Save(save::Args),
+    /// Import all images of an archive
+    Load(load::Args),
+    /// Read what is stored of images again and compare it with its digests
+    Verify(verify::Args),
 }
 
 /// Does it.
@@ -47,5 +62,10 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
         Some(Command::Rm(args)) => rm::run(args, context).await,
         Some(Command::Prune(args)) => prune::run(args, context).await,
         Some(Command::Inspect(args)) => inspect::run(args, context),
+        Some(Command::Tag(args)) => tag::run(args, context).await,
+        Some(Command::History(args)) => history::run(args, context).await,
+        Some(Command::Save(args)) => save::run(args, context).await,
+        Some(Command::Load(args)) => load::run(args, context).await,
+        Some(Command::Verify(args)) => verify::run(args, context).await,
     }
 }

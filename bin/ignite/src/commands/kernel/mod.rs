@@ -3,6 +3,7 @@
 pub mod import;
 pub mod inspect;
 pub mod ls;
+pub mod prune;
 pub mod rm;
 
 use crate::context::Context;
@@ -31,6 +32,8 @@ pub enum Command {
     Import(import::Args),
     /// Remove kernels
     Rm(rm::Args),
+    /// Remove the kernels that no VM uses, but for the default one
+    Prune(prune::Args),
     /// Print a kernel as JSON or YAML
     Inspect(inspect::Args),
 }
@@ -42,6 +45,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
         Some(Command::Ls(args)) => ls::run(args, context),
         Some(Command::Import(args)) => import::run(args, context).await,
         Some(Command::Rm(args)) => rm::run(args, context).await,
+        Some(Command::Prune(args)) => prune::run(args, context).await,
         Some(Command::Inspect(args)) => inspect::run(args, context),
     }
 }

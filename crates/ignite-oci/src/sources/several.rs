@@ -1,0 +1,46 @@
+//! All images of an archive, for `image load`: each under every name it has there.
+
+use super::{docker_archive, oci_archive};
+use crate::archive::ArchiveContents;
+use crate::document::{CONTAINERD_NAME, LayoutIndex, REF_NAME};
+use crate::{ContentStore, OciError, Progress, PullOptions, StoredImage};
+use std::io::Read;
+use std::path::Path;
+
+/// Brings every image of the archive `reader`, whose path is `path` unless it is a stream, into `store`. On an error those
+/// before it stay. Blocks as long as the archive takes.
+pub fn fetch_all(
+    store: &ContentStore,
+    reader: &mut (dyn Read + Send),
+    path: Option<&Path>,
+    options: &PullOptions,
+    progress: &dyn Progress,
+) -> Result<Vec<StoredImage>, OciError> {
+    let _lease = store.lease()?;
+    let label = path.map_or_else(|| crate::error::STDIN_LABEL.to_owned(), |path| path.display().to_string());
+    let contents = ArchiveContents::read(store, reader, &label, progress)?;
+    if contents.has("oci-layout") && contents.has("index.json") {
+        let index = LayoutIndex::parse(&contents.read_document(store, "index.json")?, &label)?;
+        let mut names: Vec<&str> = Vec::new();
+        for entry in &index.manifests {
+            let name = entry.annotation(CONTAINERD_NAME).or_else(|| entry.annotation(REF_NAME));
+            names.extend(name.filter(|name| !names.contains(name)));
+        }
+        if names.is_empty() {
+            return Ok(vec![oci_archive::import_contents(store, &contents, path, None, options, progress)?]);
+        }
+        let import = |name: &&str| oci_archive::import_contents(store, &contents, path, Some(*name), options, progress);
+        return names.iter().map(import).collect();
+    }
+    if contents.has("manifest.json") {
+        let names = docker_archive::names(&contents.read_document(store, "manifest.json")?, &label)?;
+        if names.is_empty() {
+            return Ok(vec![docker_archive::import_contents(store, &contents, path, None, options, progress)?]);
+        }
+        let import =
+            |name: &String| docker_archive::import_contents(store, &contents, path, Some(name), options, progress);
+        return names.iter().map(import).collect();
+    }
+    let reason = "it has neither oci-layout nor manifest.json: not an image archive".to_owned();
+    Err(OciError::InvalidArchive { archive: label, reason })
+}

@@ -1,0 +1,78 @@
+//! Kernels from everywhere: a package, files of every compression, an OCI image; all boot.
+
+use ignite_e2e::images::{busybox, kernel_package};
+use ignite_e2e::invocation::Invocation;
+use ignite_e2e::wait::QUICK;
+use ignite_e2e::{Host, Report};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub fn a_kernel_of_every_wrapping_boots() -> Report {
+    let host = Host::new();
+    let unpacked = host.path("deb");
+    let deb = [kernel_package().display().to_string(), unpacked.display().to_string()];
+    Invocation::new("dpkg-deb").args(["--extract", &deb[0], &deb[1]]).within(QUICK).finish().succeeds();
+    let modules = only_entry(&unpacked.join("lib/modules"));
+    let release = modules.file_name().expect("a release").to_string_lossy().into_owned();
+    let vmlinuz = unpacked.join(format!("boot/vmlinuz-{release}"));
+    let kernel_uid = host.does(["kernel", "ls", "-q"]).succeeds().line();
+    let vmlinux = host.data_dir().join("kernel").join(kernel_uid).join("kernel/vmlinux");
+
+    let boots = |name: &str| {
+        let run = host.run(["--rm", "--kernel", name, busybox(), "uname", "-r"]);
+        run.succeeds().prints(&format!("{release}\n"));
+    };
+    // The package's own, which every host of these tests has.
+    host.run(["--rm", busybox(), "uname", "-r"]).succeeds().prints(&format!("{release}\n"));
+
+    let modules = modules.display().to_string();
+    for (name, program, arguments) in [
+        ("gzip", "gzip", &["-1", "-c"][..]),
+        ("xz", "xz", &["--check=crc32", "--x86", "--lzma2=preset=0", "-c"]),
+        ("lz4", "lz4", &["-l", "-1", "-c"]),
+        ("zstd", "zstd", &["-1", "-c"]),
+    ] {
+        let payload = Invocation::new(program).args(arguments).args([&vmlinux]).within(QUICK).finish();
+        let image = host.file(name, bz_image(&fs::read(&vmlinuz).expect("read a kernel"), &payload.succeeds().stdout));
+        // As in /boot, behind a symbolic link.
+        let link = host.path(&format!("vmlinuz-{name}"));
+        std::os::unix::fs::symlink(&image, &link).expect("make a link");
+        let link = link.display().to_string();
+        host.does(["kernel", "import", "--name", name, "--modules", &modules, &link]).succeeds();
+        boots(name);
+    }
+
+    let layout = host.path("kernel-image").display().to_string();
+    let umoci = |args: &[&str]| {
+        Invocation::new("umoci").args(args).within(QUICK).finish().succeeds();
+    };
+    let image = format!("{layout}:v1");
+    umoci(&["init", "--layout", &layout]);
+    umoci(&["new", "--image", &image]);
+    umoci(&["insert", "--image", &image, &vmlinux.display().to_string(), "/boot/vmlinux-there"]);
+    umoci(&["insert", "--image", &image, &modules, &format!("/lib/modules/{release}")]);
+    std::os::unix::fs::symlink("vmlinux-there", host.path("vmlinux")).expect("make a link");
+    umoci(&["insert", "--image", &image, &host.path("vmlinux").display().to_string(), "/boot/vmlinux"]);
+    host.does(["kernel", "import", "--name", "oci", &format!("oci:{image}")]).succeeds();
+    boots("oci");
+
+    // What no VM uses goes, but for the default.
+    host.does(["kernel", "prune"]).succeeds().says("gzip").says("oci").does_not_say(&release);
+    host.does(["kernel", "ls", "-q"]).succeeds();
+    Ok(())
+}
+
+/// A bzImage like `original` around another payload (Documentation/arch/x86/boot.rst: `payload_offset`, `payload_length`).
+fn bz_image(original: &[u8], payload: &[u8]) -> Vec<u8> {
+    let setup_sectors = usize::from(original[0x1f1]);
+    let offset = u32::from_le_bytes(original[0x248..0x24c].try_into().expect("four bytes")) as usize;
+    let mut image = original[..(setup_sectors + 1) * 512 + offset].to_vec();
+    image[0x24c..0x250].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+    image.extend_from_slice(payload);
+    image
+}
+
+fn only_entry(dir: &Path) -> PathBuf {
+    let mut entries = fs::read_dir(dir).expect("list a directory").flatten();
+    entries.next().expect("an entry").path()
+}
