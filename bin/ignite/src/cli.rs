@@ -2,8 +2,8 @@
 
 use crate::commands::{
     apply, attach, completion, cp, create, delete, diff, doctor, exec, generate, image, inspect, kernel, kill, logs,
-    manual, network, proxy, ps, rename, restart, restore, rm, run, schema, ssh, stack, start, stats, stop, system, update,
-    version, vm, wait,
+    manual, network, proxy, ps, rename, restart, restore, rm, run, schema, ssh, stack, start, stats, stop, system,
+    update, version, vm, wait,
 };
 use crate::context::Context;
 use crate::report::Caller;
