@@ -253,6 +253,7 @@ async fn a_machine_dies_with_the_thread_that_booted_it() {
             pid
         });
         assert!(ends_soon(booting.join().unwrap()), "{}", row.name());
+        ignite_vmm::jail::remove_leftovers(row.dir.path()).unwrap();
     }
 }
 

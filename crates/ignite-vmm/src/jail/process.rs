@@ -6,8 +6,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::time::Instant;
 
 /// The running process. Dropping it kills and reaps it and removes its groups.
 #[derive(Debug)]
@@ -15,11 +17,24 @@ pub struct Process {
     pid: Pid,
     pidfd: AsyncFd<OwnedFd>,
     cgroup: Cgroup,
-    /// Tells of a process or thread that was refused.
-    alarm: Option<AsyncFd<OwnedFd>>,
+    alarm: Alarm,
     breach: Option<Breach>,
     status: Option<ExitStatus>,
 }
+
+/// How it is known that a process or thread was refused.
+#[derive(Debug)]
+enum Alarm {
+    /// It is not: there is no limit, or the end is near.
+    Off,
+    /// The kernel tells.
+    Told(AsyncFd<OwnedFd>),
+    /// The kernel (cgroup v1) only counts: looked at from time to time.
+    LookAt(Instant),
+}
+
+/// Time between two looks at a counter.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Process {
     pub(super) fn watch(pid: Pid, pidfd: OwnedFd, cgroup: Cgroup) -> io::Result<Process> {
@@ -27,8 +42,9 @@ impl Process {
         let pidfd = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?;
         let alarm = match cgroup.task_alarm() {
             // SAFETY: as above.
-            Some(fd) => Some(unsafe { AsyncFd::register_with_interest(fd, Interest::PRIORITY) }?),
-            None => None,
+            Some(fd) => Alarm::Told(unsafe { AsyncFd::register_with_interest(fd, Interest::PRIORITY) }?),
+            None if cgroup.limits_tasks() => Alarm::LookAt(Instant::now() + LOOK_INTERVAL),
+            None => Alarm::Off,
         };
         Ok(Process { pid, pidfd, cgroup, alarm, breach: None, status: None })
     }
@@ -55,12 +71,13 @@ impl Process {
             tokio::select! {
                 // Readable for good once the process has ended: readiness never has to be cleared.
                 ready = self.pidfd.readable() => ready?.retain_ready(),
-                () = alarmed(self.alarm.as_ref()) => {
+                () = alarmed(&self.alarm) => {
                     self.breach = self.breach.or(self.cgroup.breach());
-                    match self.breach {
-                        Some(_) => self.kill()?,
+                    match (self.breach, &self.alarm) {
+                        (Some(_), _) => self.kill()?,
+                        (None, Alarm::LookAt(_)) => self.alarm = Alarm::LookAt(Instant::now() + LOOK_INTERVAL),
                         // Not ours, and told once: the end will tell.
-                        None => self.alarm = None,
+                        (None, Alarm::Told(_) | Alarm::Off) => self.alarm = Alarm::Off,
                     }
                 }
             }
@@ -72,7 +89,7 @@ impl Process {
         if self.status.is_some() {
             return Ok(());
         }
-        self.alarm = None;
+        self.alarm = Alarm::Off;
         Ok(rustix::process::pidfd_send_signal(self.pidfd.get_ref(), rustix::process::Signal::KILL)?)
     }
 
@@ -90,10 +107,11 @@ impl Process {
     }
 }
 
-async fn alarmed(alarm: Option<&AsyncFd<OwnedFd>>) {
+async fn alarmed(alarm: &Alarm) {
     match alarm {
-        Some(alarm) if alarm.ready(Interest::PRIORITY).await.is_ok() => {}
-        Some(_) | None => std::future::pending().await,
+        Alarm::Told(fd) if fd.ready(Interest::PRIORITY).await.is_ok() => {}
+        Alarm::LookAt(moment) => tokio::time::sleep_until(*moment).await,
+        Alarm::Told(_) | Alarm::Off => std::future::pending().await,
     }
 }
 

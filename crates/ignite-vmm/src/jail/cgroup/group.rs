@@ -10,6 +10,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+/// A group at its limit may count this much less: the kernel charges in batches per CPU.
+const CHARGE_BATCH: u64 = 4 << 20;
+
 /// The groups of one VMM. Not removed when dropped: [`Cgroup::remove`] does it, or [`super::remove_leftovers`] later.
 #[derive(Debug, Default)]
 pub struct Cgroup {
@@ -87,7 +90,11 @@ impl Cgroup {
                 let is_own = counter(&events, "oom") > 0;
                 (events, is_own)
             } else {
-                let refusals = read(group, "memory.failcnt").trim().parse::<u64>().unwrap_or(0);
+                let number = |file| read(group, file).trim().parse::<u64>().unwrap_or(0);
+                // With swap accounted, memory and swap together meet their limit first, and not every kernel counts that.
+                let limit = self.memory_limit(limit_bytes);
+                let is_full = number("memory.max_usage_in_bytes") >= limit.saturating_sub(CHARGE_BATCH);
+                let refusals = u64::from(is_full) + number("memory.failcnt") + number("memory.memsw.failcnt");
                 (read(group, "memory.oom_control"), refusals > 0)
             };
             if counter(&events, "oom_kill") > 0 {
@@ -114,9 +121,15 @@ impl Cgroup {
         read(group, file).trim().parse().unwrap_or(at_start)
     }
 
-    /// A descriptor on which `POLLPRI` says that a process or thread was refused. `None` without such a limit.
+    /// Whether its number of processes and threads is limited.
+    pub fn limits_tasks(&self) -> bool {
+        self.with(Controller::Pids).is_some()
+    }
+
+    /// A descriptor on which `POLLPRI` says that a process or thread was refused. `None` without such a limit, and on
+    /// v1, whose counter tells nobody of its changes.
     pub fn task_alarm(&self) -> Option<OwnedFd> {
-        let group = self.with(Controller::Pids)?;
+        let group = self.with(Controller::Pids).filter(|group| group.is_v2)?;
         let mut file = File::open(group.dir.join("pids.events")).ok()?;
         // The kernel tells of changes since the last reading.
         io::copy(&mut file, &mut io::sink()).ok()?;
