@@ -2,7 +2,9 @@
 //! nothing is left. As root, and again as an ordinary user.
 
 use ignite_vmm::IsolationWanted;
-use ignite_vmm::jail::{Breach, JailError, JailSpec, Jailed, Limits, Network, remove_leftovers, spawn, system_libraries};
+use ignite_vmm::jail::{
+    Breach, JailError, JailSpec, Jailed, Limits, Network, remove_leftovers, spawn, system_libraries,
+};
 use std::io::Read;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
