@@ -125,8 +125,7 @@ fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, String> {
     let family = u64::from(libc::AF_UNIX.cast_unsigned());
     rules.insert(libc::SYS_socket, vec![rule(0, SeccompCmpOp::Ne, family)?]);
     // Typing into a terminal.
-    let terminal =
-        [libc::TIOCSTI, libc::TIOCLINUX].into_iter().map(|request| rule(1, SeccompCmpOp::Eq, request as u64));
+    let terminal = [libc::TIOCSTI, libc::TIOCLINUX].into_iter().map(|request| rule(1, SeccompCmpOp::Eq, request));
     rules.insert(libc::SYS_ioctl, terminal.collect::<Result<_, _>>()?);
     Ok(rules)
 }

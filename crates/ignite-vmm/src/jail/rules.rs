@@ -45,9 +45,10 @@ fn rights(share: &Share) -> BitFlags<AccessFs> {
     let rights = match share.access {
         ShareAccess::Read => AccessFs::ReadFile | AccessFs::ReadDir,
         ShareAccess::Execute => AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::Execute,
-        ShareAccess::Write => (AccessFs::from_all(NEWEST)
-            & !(AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev))
-            .into(),
+        ShareAccess::Write => {
+            AccessFs::from_all(NEWEST)
+                & !(AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev)
+        }
         ShareAccess::Device => AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev,
     };
     // Rights over directories mean nothing for a file, and are refused.

@@ -181,7 +181,7 @@ impl Start {
                     let cgroup = std::mem::take(&mut self.cgroup);
                     let process =
                         Process::watch(unborn.pid, pidfd, cgroup).map_err(start_error("watch the process"))?;
-                    unborn.is_born();
+                    unborn.keep();
                     let is_refused = is_strict && !self.missing.is_empty();
                     let started = (!is_probe && !is_refused).then_some((process, stderr));
                     return Ok(Run { is_root: self.facts.is_root, missing: self.missing, started });
@@ -275,7 +275,7 @@ struct Unborn {
 }
 
 impl Unborn {
-    fn is_born(mut self) {
+    fn keep(mut self) {
         self.is_needed = false;
     }
 }

@@ -10,6 +10,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+/// For each controller that was asked for whether its limit is in force, or why not.
+pub type Outcomes = BTreeMap<Controller, Result<(), String>>;
+
 /// A group at its limit may count this much less: the kernel charges in batches per CPU.
 const CHARGE_BATCH: u64 = 4 << 20;
 
@@ -30,12 +33,8 @@ struct Group {
 impl Cgroup {
     /// Makes the planned groups, recorded in `run_dir` before the first exists. Gives for each controller that was asked
     /// for whether its limit is in force, or why not. What could not be made is not there.
-    pub fn create(
-        plan: Plan,
-        limits: &Limits,
-        run_dir: &Path,
-    ) -> io::Result<(Cgroup, BTreeMap<Controller, Result<(), String>>)> {
-        let mut told: BTreeMap<Controller, Result<(), String>> =
+    pub fn create(plan: Plan, limits: &Limits, run_dir: &Path) -> io::Result<(Cgroup, Outcomes)> {
+        let mut told: Outcomes =
             plan.refused.into_iter().map(|(controller, reason)| (controller, Err(reason))).collect();
         let mut cgroup = Cgroup { groups: Vec::new(), limits: *limits };
         if plan.groups.is_empty() {
@@ -151,7 +150,7 @@ fn read(group: &Group, file: &str) -> String {
 }
 
 /// Makes one group; gives the controllers whose limits are in force.
-fn make(group: &NewGroup, told: &mut BTreeMap<Controller, Result<(), String>>) -> io::Result<Vec<Controller>> {
+fn make(group: &NewGroup, told: &mut Outcomes) -> io::Result<Vec<Controller>> {
     match std::fs::create_dir(&group.dir) {
         // Left by an earlier run of this VM that nobody has healed: its limits are written anew.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
