@@ -1,7 +1,7 @@
 //! The table of commands, one row each, and the flags that all of them share.
 
 use crate::commands::{
-    apply, attach, completion, cp, create, delete, diff, doctor, exec, generate, image, inspect, kernel, kill, logs,
+    apply, attach, completion, cp, create, delete, diff, doctor, events, exec, generate, image, inspect, kernel, kill, logs,
     manual, network, proxy, ps, rename, restart, restore, rm, run, schema, ssh, stack, start, stats, stop, system,
     update, version, vm, wait,
 };
@@ -121,6 +121,8 @@ pub enum Command {
     Cp(cp::Args),
     /// Print an object as JSON or YAML
     Inspect(inspect::Args),
+    /// Print what happens to VMs, as it happens
+    Events(events::Args),
     /// Wait until VMs have ended and print their exit codes
     Wait(wait::Args),
     /// Show what running VMs use
@@ -192,6 +194,7 @@ impl Command {
             Command::Proxy(args) => proxy::run(args, context).await,
             Command::Cp(args) => cp::run(args, context).await,
             Command::Inspect(args) => inspect::run(args, context).await,
+            Command::Events(args) => events::run(args, context).await,
             Command::Wait(args) => wait::run(args, context).await,
             Command::Stats(args) => stats::run(args, context).await,
             Command::Update(args) => update::run(args, context).await,

@@ -5,6 +5,7 @@
 pub mod codec;
 pub mod configuration;
 pub mod depends_on;
+pub mod event;
 pub mod image;
 pub mod image_source;
 pub mod kernel;

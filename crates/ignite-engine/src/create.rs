@@ -7,6 +7,7 @@ use crate::layers::{as_sources, layers_of};
 use crate::progress::{Progress, ProgressEvent};
 use crate::ssh_keys;
 use crate::volumes;
+use ignite_api::event::Action;
 use ignite_api::run_spec::{Role, decide_role};
 use ignite_api::vm::RootDisk;
 use ignite_api::vm::{SourceStatus, VmStatus};
@@ -117,7 +118,10 @@ impl Engine {
         for _ in 0..NAME_ATTEMPTS {
             let Some(this) = draft.take() else { break };
             match self.vms.publish(this, &vm) {
-                Ok(()) => return Ok(vm),
+                Ok(()) => {
+                    self.tell(Action::Create, &vm, |event| event);
+                    return Ok(vm);
+                }
                 Err((back, StoreError::NameTaken { .. })) if !is_named => {
                     draft = Some(back);
                     vm.metadata.name = self.free_name()?;

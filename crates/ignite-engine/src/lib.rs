@@ -14,6 +14,7 @@
 //!  session  exec, attach: a VM's streams
 //!  copy     files into a VM and out of it, as tar streams of the agent
 //!  ssh      keys of a VM, its host keys, connections to TCP ports of its loopback
+//!  events   what has happened, and what happens
 //!  observe  what is, after every kind of death; what a crash left is healed
 //! ```
 
@@ -22,6 +23,7 @@ mod create;
 mod doctor;
 mod engine;
 mod error;
+mod events;
 mod guest_files;
 mod image_content;
 mod images;
@@ -52,6 +54,7 @@ pub use copy::CopyOptions;
 pub use create::CreateRequest;
 pub use doctor::{Check, CheckStatus};
 pub use engine::{Engine, Settings};
+pub use events::{EventOptions, EventReader};
 pub use error::{EngineError, ErrorKind};
 pub use ignite_oci::{ContainerdOptions, HistoryEntry, Platform, Proxies, PullOptions};
 pub use image_content::{Damage, ImageVerdict};

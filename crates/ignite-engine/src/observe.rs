@@ -2,6 +2,7 @@
 
 use crate::engine::{Engine, title};
 use crate::error::EngineError;
+use ignite_api::event::Action;
 use ignite_api::{Phase, Uid, Vm};
 use ignite_network::NetworkError;
 use ignite_store::{FileLock, StoreError, lock};
@@ -96,7 +97,9 @@ impl Engine {
         engine.undo_run(&vm, uid).await?;
         if vm.spec.auto_remove {
             drop(object);
-            return Ok(self.vms.remove(uid)?);
+            self.vms.remove(uid)?;
+            self.tell(Action::Destroy, &vm, |event| event);
+            return Ok(());
         }
         vm.status.running = false;
         vm.status.phase = Phase::Failed;
@@ -104,7 +107,10 @@ impl Engine {
         vm.status.exit_code = Some(ignite_supervisor::ending::BROKEN_EXIT_CODE);
         vm.status.finish_time = Some(jiff::Timestamp::now());
         vm.status.forget_run();
-        Ok(self.vms.write(&vm)?)
+        self.vms.write(&vm)?;
+        let code = ignite_supervisor::ending::BROKEN_EXIT_CODE;
+        self.tell(Action::Die, &vm, |event| event.with("exitCode", code).with("reason", LOST));
+        Ok(())
     }
 
     /// Undoes on the host what a dead supervisor had done.

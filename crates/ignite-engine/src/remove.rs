@@ -3,6 +3,7 @@
 use crate::engine::{Engine, title};
 use crate::error::EngineError;
 use ignite_api::Uid;
+use ignite_api::event::Action;
 use ignite_store::StoreError;
 
 impl Engine {
@@ -40,7 +41,11 @@ impl Engine {
         self.blocking(move |engine| {
             let result = engine.vms.lock(&uid).and_then(|_lock| engine.vms.remove(&uid));
             match result {
-                Ok(()) | Err(StoreError::Missing { .. }) => engine.remove_run_dir(&engine.paths.run_vm(&uid)),
+                Ok(()) => {
+                    engine.tell(Action::Destroy, &vm, |event| event);
+                    engine.remove_run_dir(&engine.paths.run_vm(&uid))
+                }
+                Err(StoreError::Missing { .. }) => engine.remove_run_dir(&engine.paths.run_vm(&uid)),
                 Err(error) => Err(error.into()),
             }
         })

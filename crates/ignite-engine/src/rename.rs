@@ -2,6 +2,7 @@
 
 use crate::engine::Engine;
 use crate::error::EngineError;
+use ignite_api::event::Action;
 use ignite_api::{Uid, Vm, validation};
 
 impl Engine {
@@ -14,6 +15,7 @@ impl Engine {
             let old_name = std::mem::replace(&mut vm.metadata.name, name);
             validation::validate_vm(&vm).map_err(|errors| EngineError::Invalid(errors.to_string()))?;
             engine.vms.rename(&vm, &old_name)?;
+            engine.tell(Action::Rename, &vm, |event| event.with("oldName", old_name));
             Ok(vm)
         })
         .await

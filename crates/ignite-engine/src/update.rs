@@ -2,6 +2,7 @@
 
 use crate::engine::Engine;
 use crate::error::EngineError;
+use ignite_api::event::Action;
 use ignite_api::restart_policy::RestartPolicy;
 use ignite_api::{Size, Uid, Vm, validation};
 use std::collections::BTreeMap;
@@ -40,6 +41,7 @@ impl Engine {
             let _lock = engine.vms.lock(&uid)?;
             let updated = apply(engine.vms.read(&uid)?, change)?;
             engine.vms.write(&updated.vm)?;
+            engine.tell(Action::Update, &updated.vm, |event| event);
             Ok(updated)
         })
         .await

@@ -12,6 +12,7 @@
 //!    image/<uid>/ kernel/<uid>/  the same shape
 //!    base/<key>.ext4             read-only base disks, shared by images and VMs
 //!    oci/                        content store (OCI image layout)
+//!    events.log  events.log.1    what has happened to VMs, one JSON line each
 //!  <run dir>/vm/<uid>/           sockets and launch file of a live VM; gone when it is
 //! ```
 //!
@@ -19,6 +20,7 @@
 
 pub mod atomic;
 pub mod error;
+pub mod event_log;
 pub mod lock;
 pub mod object;
 pub mod paths;

@@ -3,10 +3,12 @@
 use crate::control::Ending;
 use crate::error::SupervisorError;
 use crate::restart::AskedBy;
+use ignite_api::event::{Action, VmEvent};
 use ignite_api::lifecycle::{self, Denial, Event, Phase};
 use ignite_api::restart_policy::RestartPolicy;
 use ignite_api::{Uid, Vm, VmStatus};
 use ignite_store::Objects;
+use ignite_store::event_log::EventLog;
 use tokio::sync::watch;
 
 /// The one writer of a live VM's status.
@@ -14,13 +16,14 @@ use tokio::sync::watch;
 pub struct Life {
     vms: Objects<Vm>,
     uid: Uid,
+    events: EventLog,
     phase: watch::Sender<Phase>,
 }
 
 impl Life {
     /// Takes over a VM that the engine has put into `Starting`.
-    pub fn take_over(vms: Objects<Vm>, uid: Uid) -> Life {
-        Life { vms, uid, phase: watch::Sender::new(Phase::Starting) }
+    pub fn take_over(vms: Objects<Vm>, uid: Uid, events: EventLog) -> Life {
+        Life { vms, uid, events, phase: watch::Sender::new(Phase::Starting) }
     }
 
     /// The phase now.
@@ -54,14 +57,17 @@ impl Life {
                 return Ok(());
             }
         };
-        self.store(phase, change)?;
+        let vm = self.store(phase, change)?;
         self.phase.send_replace(phase);
+        if let Some(action) = event.and_then(Action::of) {
+            self.tell(action, &vm.metadata.name, |event| event);
+        }
         Ok(())
     }
 
     /// Stores how it ended. The last write of a life.
     pub fn finish(&self, ending: &Ending, asked_by: Option<AskedBy>) -> Result<(), SupervisorError> {
-        self.store(ending.phase, |status| {
+        let vm = self.store(ending.phase, |status| {
             status.stopped_by_user = asked_by == Some(AskedBy::User);
             status.reason = ending.reason.clone();
             status.exit_code = Some(ending.exit_code);
@@ -69,10 +75,26 @@ impl Life {
             status.forget_run();
         })?;
         self.phase.send_replace(ending.phase);
+        self.tell_death(&vm.metadata.name, ending);
         Ok(())
     }
 
-    fn store(&self, phase: Phase, change: impl FnOnce(&mut VmStatus)) -> Result<(), SupervisorError> {
+    /// Tells that it has ended.
+    pub fn tell_death(&self, name: &str, ending: &Ending) {
+        self.tell(Action::Die, name, |event| {
+            let event = event.with("exitCode", ending.exit_code);
+            ending.reason.iter().fold(event, |event, reason| event.with("reason", reason))
+        });
+    }
+
+    /// Tells that something has happened; what cannot be told is logged.
+    pub fn tell(&self, action: Action, name: &str, more: impl FnOnce(VmEvent) -> VmEvent) {
+        if let Err(error) = self.events.append(&more(VmEvent::now(action, &self.uid, name))) {
+            tracing::warn!("{error}");
+        }
+    }
+
+    fn store(&self, phase: Phase, change: impl FnOnce(&mut VmStatus)) -> Result<Vm, SupervisorError> {
         // The object is read again each time: labels and names may be changed by others while the VM lives.
         let _lock = self.vms.lock(&self.uid)?;
         let mut vm = self.vms.read(&self.uid)?;
@@ -80,6 +102,6 @@ impl Life {
         vm.status.running = matches!(phase, Phase::Running | Phase::Paused);
         change(&mut vm.status);
         self.vms.write(&vm)?;
-        Ok(())
+        Ok(vm)
     }
 }

@@ -14,6 +14,8 @@ use crate::shared::Shared;
 use crate::task_log::TaskLog;
 use ignite_agent_protocol::message::Role;
 use ignite_api::{Phase, Vm};
+use ignite_api::event::Action;
+use ignite_store::event_log::EventLog;
 use ignite_store::{FileLock, Objects, Paths};
 use ignite_vmm::Driver;
 use std::sync::Arc;
@@ -65,7 +67,7 @@ impl ReadyPipe {
 pub async fn supervise(launch: Launch, driver: Arc<dyn Driver>, liveness: FileLock, mut ready: ReadyPipe) -> Ending {
     let paths = Paths::new(&launch.data_dir, &launch.run_dir);
     let vms: Objects<Vm> = Objects::new(&launch.data_dir);
-    let life = Life::take_over(vms.clone(), launch.uid.clone());
+    let life = Life::take_over(vms.clone(), launch.uid.clone(), EventLog::new(&launch.data_dir));
     match live(&launch, &*driver, &life, &paths, &mut ready).await {
         Ok((ending, finish)) => {
             conclude(&launch, &life, &paths, &vms, &ending, finish.asked_by);
@@ -210,7 +212,14 @@ fn conclude(
         tracing::error!("{error}");
     }
     let result = match launch.auto_remove {
-        true => vms.remove(&launch.uid).map_err(SupervisorError::from),
+        true => {
+            life.tell_death(&launch.name, ending);
+            let removed = vms.remove(&launch.uid).map_err(SupervisorError::from);
+            if removed.is_ok() {
+                life.tell(Action::Destroy, &launch.name, |event| event);
+            }
+            removed
+        }
         false => life.finish(ending, asked_by),
     };
     if let Err(error) = result {

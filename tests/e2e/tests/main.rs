@@ -62,6 +62,8 @@ const TESTS: &[Test] = tests! {
         a_task_in_the_background_can_be_followed_attached_and_awaited
         a_stopped_task_keeps_its_files_and_starts_again
         a_task_that_ignores_sigterm_is_killed_in_time;
+    events:
+        a_life_is_told_from_create_to_destroy;
     exec:
         the_exit_code_is_the_commands
         what_cannot_be_run_exits_as_in_docker

@@ -8,6 +8,7 @@ pub mod create;
 pub mod delete;
 pub mod diff;
 pub mod doctor;
+pub mod events;
 pub mod exec;
 pub mod generate;
 pub mod image;

@@ -4,6 +4,7 @@ pub mod change;
 pub mod commands;
 pub mod copy;
 pub mod crash;
+pub mod events;
 pub mod exec;
 pub mod ignited;
 pub mod kernels;
