@@ -48,6 +48,9 @@ const TESTS: &[Test] = tests! {
         killing_the_supervisor_of_a_running_vm_is_told_by_ps
         killing_the_vmm_of_a_running_vm_is_told_by_ps
         killing_the_supervisor_or_the_vmm_during_a_stop_is_a_stop;
+    restart:
+        always_comes_back_after_its_vmm_or_its_supervisor_is_killed_until_it_is_stopped
+        on_failure_gives_up_after_its_retries;
     tasks:
         the_exit_code_of_the_command_is_that_of_run
         stdin_reaches_the_command_and_comes_back_exactly

@@ -17,6 +17,7 @@ pub mod network_user;
 pub mod objects;
 pub mod registry;
 pub mod sources;
+pub mod restart;
 pub mod ssh;
 pub mod stack;
 pub mod tasks;
