@@ -20,14 +20,14 @@ pub fn always_comes_back_after_its_vmm_or_its_supervisor_is_killed_until_it_is_s
     // Without its supervisor nobody is there to bring it back, until someone looks after it.
     signal(vm.supervisor().expect("a supervisor").pid, Signal::KILL);
     until("the VM to be lost", BOOT, || (vm.phase() == "Failed").then_some(()));
-    host.ignite(["restore", "--lost"]).within(BOOT).finish().succeeds().prints("service\n");
+    host.ignite(["restore", "--lost"]).within(BOOT).finish().succeeds().prints(&format!("{}\n", vm.name()));
     vm.becomes("Running");
     vm.does("stop").succeeds();
     assert_eq!(vm.phase(), "Stopped");
     host.ignite(["restore", "--lost"]).within(BOOT).finish().succeeds().prints("");
     assert_eq!(vm.phase(), "Stopped", "it was stopped by someone");
     // The host starts: `always` runs again, whoever stopped it.
-    host.ignite(["restore"]).within(BOOT).finish().succeeds().prints("service\n");
+    host.ignite(["restore"]).within(BOOT).finish().succeeds().prints(&format!("{}\n", vm.name()));
     host.ignite(["stop", "--all", "--host-shutdown"]).within(BOOT).finish().succeeds();
     assert!(!vm.inspect()["status"]["stoppedByUser"].as_bool().unwrap_or(false));
 }
