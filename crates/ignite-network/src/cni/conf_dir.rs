@@ -31,8 +31,11 @@ pub(crate) const DEFAULT_NETWORK: &str = r#"{
 }
 "#;
 
+/// A file of configuration and what it says.
+pub(crate) type Loaded = (PathBuf, Result<NetworkList, NetworkError>);
+
 /// Every configuration, in the order they count.
-pub(crate) fn all(directories: &[PathBuf]) -> Result<Vec<(PathBuf, Result<NetworkList, NetworkError>)>, NetworkError> {
+pub(crate) fn all(directories: &[PathBuf]) -> Result<Vec<Loaded>, NetworkError> {
     Ok(files(directories)?.into_iter().map(|path| (path.clone(), load(&path))).collect())
 }
 
