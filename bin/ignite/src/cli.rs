@@ -1,9 +1,9 @@
 //! The table of commands, one row each, and the flags that all of them share.
 
 use crate::commands::{
-    apply, attach, completion, cp, create, delete, diff, doctor, events, exec, generate, image, inspect, kernel, kill, logs,
-    manual, network, proxy, ps, rename, restart, restore, rm, run, schema, ssh, stack, start, stats, stop, system,
-    update, version, vm, wait,
+    apply, attach, completion, cp, create, delete, diff, doctor, events, exec, generate, image, inspect, kernel, kill,
+    logs, manual, network, proxy, ps, rename, restart, restore, rm, run, schema, ssh, stack, start, stats, stop,
+    system, update, version, vm, wait,
 };
 use crate::context::Context;
 use crate::report::Caller;

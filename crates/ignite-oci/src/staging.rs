@@ -2,7 +2,7 @@
 
 use crate::compression::Compression;
 use crate::digest::{Algorithm, Digest, Hasher};
-use crate::store::{lock, sync_parent};
+use crate::store::{NEW_PREFIX, lock, sync_parent};
 use crate::{ContentStore, OciError};
 use rustix::fs::FlockOperation;
 use std::fs::{self, File, OpenOptions};
@@ -40,17 +40,26 @@ impl Staging {
     pub(crate) fn new(store: &ContentStore) -> Result<Staging, OciError> {
         remove_stale(store)?;
         let ingest = store.ingest_dir();
-        let unlocked = tempfile::Builder::new()
-            .prefix(".new-")
-            .tempdir_in(&ingest)
-            .map_err(OciError::store("create a directory in", &ingest))?;
-        let handle = File::open(unlocked.path()).map_err(OciError::store("open", unlocked.path()))?;
-        lock(&handle, FlockOperation::LockExclusive).map_err(OciError::store("lock", unlocked.path()))?;
-        // Only now does it get a name that others look at: they never see it without its lock.
-        let name = unlocked.path().file_name().unwrap_or_default().to_string_lossy().replace(".new-", "import-");
-        let dir = ingest.join(name);
-        fs::rename(unlocked.path(), &dir).map_err(OciError::store("create", &dir))?;
-        Ok(Staging { store: store.clone(), dir, _lock: handle, files: 0 })
+        loop {
+            let unlocked = tempfile::Builder::new()
+                .prefix(NEW_PREFIX)
+                .tempdir_in(&ingest)
+                .map_err(OciError::store("create a directory in", &ingest))?;
+            let name = unlocked.path().file_name().unwrap_or_default().to_string_lossy().replace(NEW_PREFIX, "import-");
+            let dir = ingest.join(name);
+            let take = || -> io::Result<File> {
+                let handle = File::open(unlocked.path())?;
+                lock(&handle, FlockOperation::LockExclusive)?;
+                fs::rename(unlocked.path(), &dir)?;
+                Ok(handle)
+            };
+            match take() {
+                Ok(handle) => return Ok(Staging { store: store.clone(), dir, _lock: handle, files: 0 }),
+                // Whoever sweeps has taken it for debris before it was locked.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(OciError::store("create", &dir)(error)),
+            }
+        }
     }
 
     /// Copies `reader` to a file, hashing it.
@@ -119,13 +128,15 @@ fn remove_stale(store: &ContentStore) -> Result<(), OciError> {
     let ingest = store.ingest_dir();
     for entry in fs::read_dir(&ingest).map_err(OciError::store("list", &ingest))? {
         let entry = entry.map_err(OciError::store("list", &ingest))?;
-        if !entry.file_name().to_string_lossy().starts_with("import-") {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with("import-") && !name.starts_with(NEW_PREFIX) {
             continue;
         }
         let path = entry.path();
         let Ok(handle) = File::open(&path) else { continue };
         if lock(&handle, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            match fs::remove_dir_all(&path) {
+            let is_dir = handle.metadata().is_ok_and(|metadata| metadata.is_dir());
+            match if is_dir { fs::remove_dir_all(&path) } else { fs::remove_file(&path) } {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(OciError::Store { action: "remove", path, source: error });
                 }
@@ -134,4 +145,25 @@ fn remove_stale(store: &ContentStore) -> Result<(), OciError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_dead_left_is_removed_and_what_the_living_have_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = ContentStore::open(dir.path()).unwrap();
+        let ingest = store.ingest_dir();
+        fs::write(ingest.join(".new-file"), "half").unwrap();
+        fs::create_dir(ingest.join(".new-dir")).unwrap();
+        fs::create_dir(ingest.join("import-dead")).unwrap();
+        let living = File::create(ingest.join(".new-living")).unwrap();
+        lock(&living, FlockOperation::LockExclusive).unwrap();
+        let staging = Staging::new(&store).unwrap();
+        let mut left: Vec<_> = fs::read_dir(&ingest).unwrap().map(|entry| entry.unwrap().path()).collect();
+        left.sort();
+        assert_eq!(left, [ingest.join(".new-living"), staging.dir.clone()]);
+    }
 }

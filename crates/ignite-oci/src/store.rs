@@ -9,6 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
 
 const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 const EMPTY_INDEX: &str = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
@@ -196,11 +197,7 @@ impl ContentStore {
 
     /// Writes a file so that readers see the old or the new one, also after a crash.
     fn write_atomically(&self, path: &Path, bytes: &[u8]) -> Result<(), OciError> {
-        let mut file = tempfile::Builder::new()
-            .prefix(".new-")
-            .permissions(file_mode())
-            .tempfile_in(self.ingest_dir())
-            .map_err(OciError::store("create a file in", self.ingest_dir()))?;
+        let mut file = self.new_file()?;
         file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(OciError::store("write", path))?;
         file.persist(path).map_err(|error| OciError::Store {
             action: "write",
@@ -209,7 +206,26 @@ impl ContentStore {
         })?;
         sync_parent(path)
     }
+
+    /// A file that is about to become another: locked while its owner lives, so that one that is not is debris.
+    fn new_file(&self) -> Result<NamedTempFile, OciError> {
+        loop {
+            let file = tempfile::Builder::new()
+                .prefix(NEW_PREFIX)
+                .permissions(file_mode())
+                .tempfile_in(self.ingest_dir())
+                .map_err(OciError::store("create a file in", self.ingest_dir()))?;
+            lock(file.as_file(), FlockOperation::LockExclusive).map_err(OciError::store("lock", file.path()))?;
+            // Whoever sweeps may have taken it for debris before it was locked.
+            if file.path().exists() {
+                return Ok(file);
+            }
+        }
+    }
 }
+
+/// What the names of unfinished files and directories begin with.
+pub(crate) const NEW_PREFIX: &str = ".new-";
 
 /// Mode of files that everyone who may enter the store's directory may read.
 fn file_mode() -> fs::Permissions {

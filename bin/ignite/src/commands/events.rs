@@ -68,7 +68,9 @@ fn parse_time(text: &str) -> Result<Timestamp, String> {
         return time.ok_or_else(|| "it is out of range".to_owned());
     }
     let ago = text.parse::<SignedDuration>().ok().and_then(|ago| Timestamp::now().checked_sub(ago).ok());
-    ago.ok_or_else(|| "a time such as 2026-01-02T03:04:05Z, seconds since 1970, or a duration such as 10m is expected".to_owned())
+    ago.ok_or_else(|| {
+        "a time such as 2026-01-02T03:04:05Z, seconds since 1970, or a duration such as 10m is expected".to_owned()
+    })
 }
 
 /// Prints each as it comes, until interrupted or until `--until`.
@@ -132,7 +134,10 @@ mod tests {
     #[test]
     fn an_event_is_a_line_as_dockers() {
         let text = line(&event(), Format::Text);
-        assert!(text.starts_with("2026-01-02T03:04:05.500000000Z vm die 00000000000000ab (name=web, exitCode=7, reason=a"), "{text}");
+        assert!(
+            text.starts_with("2026-01-02T03:04:05.500000000Z vm die 00000000000000ab (name=web, exitCode=7, reason=a"),
+            "{text}"
+        );
         assert!(!text.contains(['\u{1b}', '\n']), "{text:?}");
         assert!(line(&event(), Format::Json).starts_with(r#"{"time":"2026-01-02T03:04:05.5Z","action":"die","#));
     }

@@ -8,7 +8,10 @@ pub fn a_life_is_told_from_create_to_destroy() {
     let host = Host::new();
     let vm = host.vm("told");
     let until = seconds_since_1970_in(300);
-    let live = host.ignite(["events", "--format", "json", "--until", &until, "-f", &format!("vm={}", vm.name())]).within(BOOT).start();
+    let live = host
+        .ignite(["events", "--format", "json", "--until", &until, "-f", &format!("vm={}", vm.name())])
+        .within(BOOT)
+        .start();
     vm.run_in_background([busybox(), "sh", "-c", "exit 4"]);
     vm.does("wait").prints("4\n");
     vm.does("rm").succeeds();
