@@ -22,7 +22,7 @@ pub(crate) enum Adopted {
     /// The store has it, without a copy.
     Linked,
     /// It cannot be linked, and is brought some other way.
-    NotHere(PartialBlob),
+    NotHere(Box<PartialBlob>),
 }
 
 /// A blob being written. The file is its own lock (`flock`), so a dead process never blocks a living one; what it wrote
@@ -102,12 +102,12 @@ impl PartialBlob {
     /// on another file system, or not ours to link is no error.
     pub(crate) fn adopt(self, source: &Path) -> Result<Adopted, OciError> {
         let open = OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32).open(source);
-        let Ok(mut file) = open else { return Ok(Adopted::NotHere(self)) };
+        let Ok(mut file) = open else { return Ok(Adopted::NotHere(Box::new(self))) };
         let link = self.path.with_file_name(format!(".link-{}", self.digest.hex()));
         // Linked first: what is verified is then what gets the name, whatever happens to the source's.
         let _ = fs::remove_file(&link);
         if fs::hard_link(source, &link).is_err() {
-            return Ok(Adopted::NotHere(self));
+            return Ok(Adopted::NotHere(Box::new(self)));
         }
         let is_same = || -> std::io::Result<bool> {
             let (ours, theirs) = (fs::symlink_metadata(&link)?, file.metadata()?);
@@ -125,7 +125,7 @@ impl PartialBlob {
         };
         if !{ is_same }().unwrap_or(false) {
             fs::remove_file(&link).map_err(OciError::store("remove", &link))?;
-            return Ok(Adopted::NotHere(self));
+            return Ok(Adopted::NotHere(Box::new(self)));
         }
         fs::rename(&link, &self.target).map_err(OciError::store("publish", &self.target))?;
         sync_parent(&self.target)?;

@@ -164,6 +164,6 @@ mod tests {
         let staging = Staging::new(&store).unwrap();
         let mut left: Vec<_> = fs::read_dir(&ingest).unwrap().map(|entry| entry.unwrap().path()).collect();
         left.sort();
-        assert_eq!(left, [ingest.join(".new-living"), staging.dir.clone()]);
+        assert_eq!(left, [ingest.join(".new-living"), staging.dir.clone(), ingest.join("index.lock")]);
     }
 }

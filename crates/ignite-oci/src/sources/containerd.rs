@@ -165,7 +165,7 @@ impl Source<'_> {
         }
         let mut partial = match self.share(&digest, partial).await? {
             Adopted::Linked => return Ok(Some(false)),
-            Adopted::NotHere(partial) => partial,
+            Adopted::NotHere(partial) => *partial,
         };
         partial.restart()?;
         let mut stream = self.engine.read(&digest, 0).await?;
@@ -193,7 +193,7 @@ impl Source<'_> {
 
     /// Links a blob out of containerd's own directory, where that is possible.
     async fn share(&self, digest: &Digest, partial: PartialBlob) -> Result<Adopted, OciError> {
-        let Some(path) = self.path_in_containerd(digest) else { return Ok(Adopted::NotHere(partial)) };
+        let Some(path) = self.path_in_containerd(digest) else { return Ok(Adopted::NotHere(Box::new(partial))) };
         on_worker(move || partial.adopt(&path)).await
     }
 

@@ -265,6 +265,7 @@ fn script(host: &Host) -> Script<'_> {
     Script { host, values }
 }
 
+#[allow(clippy::print_stderr, reason = "a failing test's own words")]
 pub fn every_line_without_a_boot_does_what_it_did() {
     let host = Host::new();
     let script = script(&host);
