@@ -62,7 +62,7 @@ const WITHOUT_A_BOOT: &[Line] = &[
     does(
         "ignite create @image@ --name first --config @manifest@ --ports 8080:80,8443:443/udp --copy-files @file@:/etc/a \
          --cpus 2 --kernel-args quiet --label tier=web --label zone= --require-name --memory 300MB --size 1GB --kernel-image \
-         @kernel@ --sandbox-image weaveworks/ignite:dev --ssh --runtime registry --network-plugin none --id-prefix lab \
+         @kernel@ --sandbox-image weaveworks/ignite:dev --ssh --volumes @disk@:/data:size=64MB --runtime registry --network-plugin none --id-prefix lab \
          --registry-config-dir @dir@",
         UID,
     ),
@@ -74,16 +74,23 @@ const WITHOUT_A_BOOT: &[Line] = &[
     does("ignite inspect vm first -t {{.Spec.Kernel.OCI}},{{.Spec.Kernel.CmdLine}}", "@kernel@,quiet\n"),
     does("ignite inspect vm first -t {{.Spec.Sandbox.OCI}}", "weaveworks/ignite:dev\n"),
     does("ignite inspect vm first --template {{.Spec.SSH}}", "{true }\n"),
+    does("ignite inspect vm first -t {{(index^.Spec.Storage.VolumeMounts^0).MountPath}}", "/data\n"),
     does("ignite inspect vm first -t {{.Status.IDPrefix}}", "lab\n"),
     does("ignite inspect VM first -o yaml", "apiVersion: ignite.weave.works/v1alpha4\nkind: VM\n*mode: none\n*"),
     does("ignite inspect vm first --output json", "{\n*\"kind\": \"VM\",\n*"),
-    does("ignite vm create @image@ -n second -p 8080:80 -f @file@:/b -l a=b -s 1GB -k @kernel@ --ssh=@key@", UID),
+    does(
+        "ignite vm create @image@ -n second -p 8080:80 -f @file@:/b -l a=b -s 1GB -k @kernel@ -v @disk@:/mnt:size=64MB --ssh=@key@",
+        UID,
+    ),
+    does("ignite inspect vm second -t {{(index^.Spec.Storage.Volumes^0).Name}}", "volume0\n"),
+    refuses("ignite create @image@ -v /dev/no-such:/mnt", 1, "/dev/no-such cannot be opened"),
     does("ignite inspect vm second -t {{.Spec.SSH}},{{.Spec.DiskSize}}", "{false @key@.pub},1024.0 MB\n"),
     does("ignite inspect image @image@ -t {{.Name}}", "@image@\n"),
     does("ignite inspect kernel @kernel@ -t {{.Status.Version}}", "@kernel@\n"),
     refuses("ignite create @image@ --require-name", 2, "--require-name: the VM has no name"),
     refuses("ignite create @image@ --copy-files a:/b", 2, "path arguments must be absolute"),
     refuses("ignite create @image@ --copy-files /a", 2, "--copy-files requires the /host/path:/vm/path form"),
+    refuses("ignite create @image@ --volumes /a:b", 2, "volumes must be specified in the /host/path:/vm/path format"),
     refuses("ignite create @image@ --label x", 2, "invalid label value \"x\": supported syntax: --label <key>=<value>"),
     refuses("ignite create @image@ --label =v", 2, "invalid label \"=v\", name empty"),
     refuses("ignite create @image@ -p 22", 2, "port"),
@@ -148,7 +155,7 @@ const WITH_A_VM: &[Line] = &[
     notes(
         "ignite run -d --name live --config @manifest@ --ports @port@:80 --copy-files @file@:/etc/a --cpus 1 --kernel-args \
          quiet --label a=b --require-name --memory 256MB --size 1GB --kernel-image @kernel@ --sandbox-image weaveworks/ignite \
-         --ssh --runtime registry --network-plugin user --id-prefix lab --registry-config-dir @dir@ --interactive --debug \
+         --ssh --volumes @disk@:/data:size=64MB --runtime registry --network-plugin user --id-prefix lab --registry-config-dir @dir@ --interactive --debug \
          --ignore-preflight-checks all @image@ sh -c echo^up;exec^sleep^1000",
         UID,
         "--ignore-preflight-checks has no effect",
@@ -157,6 +164,7 @@ const WITH_A_VM: &[Line] = &[
     does("ignite ps -f {{.ObjectMeta.Name}}=live -t {{.Status.Running}}", "true\n"),
     does("ignite inspect vm live -t {{.Status.Network.IPAddresses}}", "10.*\n"),
     does("ignite exec live cat /etc/a", "content\n"),
+    does("ignite exec live grep -o /data^ext4 /proc/mounts", "/data ext4\n"),
     does("ignite exec live -- ls -a /etc/a", "/etc/a\n"),
     notes("ignite exec --identity /k --timeout 3 live hostname", "live\n", "--identity has no effect"),
     refuses("ignite exec -t live sh -c exit^7", 7, ""),
@@ -256,6 +264,7 @@ fn script(host: &Host) -> Script<'_> {
         ("package", path(ignite_e2e::images::kernel_package().to_owned())),
         ("kernel", kernel),
         ("file", path(host.file("a", "content\n"))),
+        ("disk", path(host.path("disk.img"))),
         ("named", path(host.file("named.yaml", named))),
         ("manifest", path(host.file("vm.yaml", manifest))),
         ("config", path(host.file("config.yaml", config))),
