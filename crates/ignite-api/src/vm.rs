@@ -97,6 +97,7 @@ pub struct VmSpec {
     pub working_dir: Option<String>,
     /// *Extension.* Replaces the image's USER.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "crate::schema::optional_text_of_scalar"))]
     pub user: Option<String>,
     /// *Extension.* Host name; default: the VM's name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,6 +134,7 @@ pub struct VmSpec {
     pub depends_on: Vec<crate::depends_on::Dependency>,
     /// *Extension.* Whether it is started again when it has ended.
     #[serde(skip_serializing_if = "RestartPolicy::is_no", deserialize_with = "null_is_default")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<RestartPolicy>"))]
     pub restart_policy: RestartPolicy,
     /// *Extension.* VMM to use; absent: chosen at the first start and kept in `status.vmm`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -359,6 +361,7 @@ pub struct EnvVar {
     pub name: String,
     /// Value.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "crate::schema::text_of_scalar"))]
     pub value: String,
 }
 
