@@ -11,7 +11,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a program of a test inherits.
 pub fn environment() -> Vec<(OsString, OsString)> {
@@ -102,8 +102,16 @@ impl Origin {
     }
 
     /// A checkout beside the repository.
+    ///
+    /// A child that another test has just forked holds the lock of the one before until it executes its program.
     pub fn checkout(&self, source: Source) -> Checkout {
-        Checkout::open(&self.scratch("checkout"), source).unwrap()
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            match Checkout::open(&self.scratch("checkout"), source.clone()) {
+                Err(error) if error.is_transient() && Instant::now() < deadline => std::thread::yield_now(),
+                opened => return opened.unwrap(),
+            }
+        }
     }
 }
 

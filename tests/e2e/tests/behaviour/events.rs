@@ -9,7 +9,7 @@ pub fn a_life_is_told_from_create_to_destroy() {
     let vm = host.vm("told");
     let until = seconds_since_1970_in(300);
     let live = host
-        .ignite(["events", "--format", "json", "--until", &until, "-f", &format!("vm={}", vm.name())])
+        .ignite(["events", "--since", "1h", "--format", "json", "--until", &until, "-f", &format!("vm={}", vm.name())])
         .within(BOOT)
         .start();
     vm.run_in_background([busybox(), "sh", "-c", "exit 4"]);
