@@ -124,8 +124,10 @@ pub struct Nic {
 pub enum NicBackend {
     /// An existing tap device.
     Tap {
-        /// Its name in the VMM's network namespace.
+        /// Its name in its network namespace.
         name: String,
+        /// Path of that namespace; absent: the caller's.
+        netns: Option<PathBuf>,
     },
     /// An open queue of a tap device, wherever that is, each frame after a `virtio_net_hdr` (`IFF_VNET_HDR`).
     TapQueue(Arc<OwnedFd>),
@@ -179,7 +181,7 @@ mod tests {
             nics: vec![Nic {
                 mac: "52:54:00:12:34:56".into(),
                 mtu: Some(1500),
-                backend: NicBackend::Tap { name: "tap0".into() },
+                backend: NicBackend::Tap { name: "tap0".into(), netns: None },
             }],
             isolation: IsolationWanted::BestEffort,
             accelerator: None,

@@ -128,6 +128,7 @@ impl Driver for FakeDriver {
             program: PathBuf::from("fake"),
             drive_locator: self.locator.clone(),
             has_stream_nic: true,
+            opens_taps_by_name: false,
             max_vcpu_count: 32,
         })
     }

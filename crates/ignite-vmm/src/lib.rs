@@ -14,6 +14,7 @@
 pub mod boot_spec;
 pub mod drivers;
 pub mod fake;
+pub mod firecracker;
 pub mod host;
 pub mod jail;
 pub mod machine;

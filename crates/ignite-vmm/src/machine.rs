@@ -36,6 +36,8 @@ pub struct Capabilities {
     pub drive_locator: DriveLocator,
     /// NICs over a connected stream socket work.
     pub has_stream_nic: bool,
+    /// It opens taps itself, by name; else it takes open queues.
+    pub opens_taps_by_name: bool,
     /// Most virtual CPUs of a machine.
     pub max_vcpu_count: u8,
 }

@@ -45,6 +45,7 @@ fn spec(dir: &Path, program: &Path, name: &str, arguments: &[&str]) -> JailSpec 
         arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
         inherited: Vec::new(),
         reopened: Vec::new(),
+        stdio: None,
         isolation: IsolationWanted::BestEffort,
         run_dir,
         shares: system_libraries(),

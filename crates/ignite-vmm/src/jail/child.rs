@@ -18,8 +18,8 @@ pub(super) struct Child<'a> {
     /// Inherited under their own numbers.
     pub(super) inherited: &'a [RawFd],
     pub(super) filter: &'a [sock_filter],
-    /// Becomes standard input and output: `/dev/null`.
-    pub(super) null: RawFd,
+    /// Becomes standard input and output.
+    pub(super) stdio: RawFd,
     /// Becomes standard error.
     pub(super) stderr: RawFd,
     /// One byte comes when the parent has done its part; it is hung up when the parent is gone.
@@ -96,7 +96,7 @@ impl Child<'_> {
             let mut none: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&mut none);
             libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut());
-            for (from, to) in [(self.null, 0), (self.null, 1), (self.stderr, 2)] {
+            for (from, to) in [(self.stdio, 0), (self.stdio, 1), (self.stderr, 2)] {
                 check(libc::dup2(from, to))?;
             }
             // Nothing is inherited but what is named: whatever the parent or a library of it left open stays out.
@@ -146,6 +146,7 @@ impl Child<'_> {
                 Step::Limit { resource, value } => limit(*resource, *value),
                 Step::EmptyBoundingSet => empty_bounding_set(),
                 Step::User { uid, group } => become_user(*uid, *group),
+                Step::EnterNetwork { path } => enter_network(path),
                 Step::NoCapabilities => no_capabilities(),
                 Step::NoNewPrivileges => check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)),
                 Step::AllowDevice { ruleset, at } => allow_device(*ruleset, at),
@@ -311,6 +312,18 @@ unsafe fn allow_device(ruleset: i32, at: &CString) -> Done {
             Err(libc::EINVAL) => add(OPEN_RIGHTS),
             other => other,
         }
+    }
+}
+
+/// Joins an existing network namespace.
+unsafe fn enter_network(path: &CStr) -> Done {
+    // SAFETY: system calls only, on a C string that outlives them.
+    unsafe {
+        let fd = libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        check(fd)?;
+        let entered = check(libc::setns(fd, libc::CLONE_NEWNET));
+        libc::close(fd);
+        entered
     }
 }
 

@@ -37,17 +37,35 @@ pub(super) enum Found {
 
 impl HostFacts {
     pub(super) fn look(shares: &[Share]) -> HostFacts {
-        let uid = FIRST_UID.saturating_add(std::process::id());
-        let has_own_uid = has_uid(&std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default(), uid);
+        let (own_uid, has_own_uid) = own_uid();
         HostFacts {
             is_root: rustix::process::geteuid().is_root(),
-            own_uid: if has_own_uid { uid } else { NOBODY_UID },
+            own_uid,
             has_own_uid,
             has_namespaced_nproc: kernel_version(&rustix::system::uname().release().to_string_lossy())
                 >= NAMESPACED_NPROC,
             found: shares.iter().map(look_at).collect(),
         }
     }
+}
+
+/// Whom a machine of root runs as, and whether that uid is the machine's alone.
+fn own_uid() -> (u32, bool) {
+    let uid = FIRST_UID.saturating_add(std::process::id());
+    match has_uid(&std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default(), uid) {
+        true => (uid, true),
+        false => (NOBODY_UID, false),
+    }
+}
+
+/// The user of this process's machines, where that is another than the caller: what they open by path must be theirs.
+pub(crate) fn machine_uid() -> Option<u32> {
+    rustix::process::geteuid().is_root().then(|| own_uid().0)
+}
+
+/// Whether this uid is one that some machine of root ran as.
+pub(crate) fn is_machine_uid(uid: u32) -> bool {
+    uid == NOBODY_UID || (FIRST_UID..FIRST_UID + (1 << 22)).contains(&uid)
 }
 
 fn look_at(share: &Share) -> Found {

@@ -27,6 +27,7 @@ mod spec;
 mod step;
 
 pub use cgroup::{Breach, Limits, remove_leftovers};
+pub(crate) use host::{is_machine_uid, machine_uid};
 pub use measure::Measure;
 pub use process::Process;
 pub use spawn::{JailError, Jailed, probe, spawn};

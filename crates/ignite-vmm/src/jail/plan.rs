@@ -71,8 +71,15 @@ pub(super) fn plan(spec: &JailSpec, facts: &HostFacts, missing: &Missing, rulese
         (Measure::CgroupNamespace, libc::CLONE_NEWCGROUP),
         (Measure::NetworkNamespace, libc::CLONE_NEWNET),
     ] {
-        if has(measure) && (measure != Measure::NetworkNamespace || spec.network == Network::Own) {
-            steps.push((measure, Step::Unshare(flag)));
+        if !has(measure) {
+            continue;
+        }
+        match (measure, &spec.network) {
+            (Measure::NetworkNamespace, Network::Callers) => {}
+            (Measure::NetworkNamespace, Network::Machines(path)) => {
+                steps.push((measure, Step::EnterNetwork { path: c_path(path) }));
+            }
+            _ => steps.push((measure, Step::Unshare(flag))),
         }
     }
     let mut devices = Vec::new();
@@ -232,6 +239,7 @@ mod tests {
             arguments: Vec::new(),
             inherited: vec![5],
             reopened: vec![5],
+            stdio: None,
             isolation: IsolationWanted::BestEffort,
             run_dir: "/run/ignite/vm/a1".into(),
             shares: vec![

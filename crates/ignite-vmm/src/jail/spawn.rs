@@ -221,7 +221,7 @@ impl Start {
             argv: &argv,
             inherited: &self.spec.inherited,
             filter: &self.filter,
-            null: null.as_raw_fd(),
+            stdio: self.spec.stdio.unwrap_or(null.as_raw_fd()),
             stderr: stderr.as_raw_fd(),
             go: go.as_raw_fd(),
             go_parent: go_parent.as_raw_fd(),

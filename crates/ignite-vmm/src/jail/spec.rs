@@ -18,6 +18,8 @@ pub struct JailSpec {
     pub inherited: Vec<RawFd>,
     /// Those of `inherited` that it opens again through `/proc/self/fd`, for reading.
     pub reopened: Vec<RawFd>,
+    /// Becomes its standard input and output; absent: `/dev/null`.
+    pub stdio: Option<RawFd>,
     /// How it is isolated.
     pub isolation: IsolationWanted,
     /// The run directory: holds the record of control groups, and the (empty) place where the jail's root is mounted.
@@ -31,10 +33,12 @@ pub struct JailSpec {
 }
 
 /// The network of a jail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Network {
     /// One of its own, without an interface.
     Own,
+    /// One that was made for this machine, by its path; entering it takes root.
+    Machines(PathBuf),
     /// The caller's: for a VMM that must open a tap by name.
     Callers,
 }

@@ -8,6 +8,10 @@ use std::fmt;
 pub(super) enum Step {
     /// A namespace (`CLONE_NEW…`).
     Unshare(i32),
+    /// A network namespace that is there already.
+    EnterNetwork {
+        path: CString,
+    },
     /// Mounts of the host and of the child no longer follow each other.
     PrivateMounts,
     /// An empty root in memory, entered.
@@ -64,6 +68,7 @@ impl fmt::Display for Step {
         let shown = |path: &CString| path.to_string_lossy().into_owned();
         match self {
             Step::Unshare(flag) => write!(f, "unshare {}", namespace_name(*flag)),
+            Step::EnterNetwork { path } => write!(f, "enter the network {}", shown(path)),
             Step::PrivateMounts => f.write_str("make mounts private"),
             Step::EmptyRoot { at } => write!(f, "mount an empty root on {}", shown(at)),
             Step::Directory(path) => write!(f, "make the directory {}", shown(path)),

@@ -51,6 +51,7 @@ pub(super) fn jail(
         arguments,
         inherited: opened.inherited.iter().map(AsRawFd::as_raw_fd).collect(),
         reopened: vec![opened.numbers.kernel, opened.numbers.initramfs],
+        stdio: None,
         isolation: spec.isolation,
         run_dir: dir.0.clone(),
         shares,

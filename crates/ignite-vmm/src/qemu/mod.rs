@@ -8,8 +8,8 @@ mod arch;
 mod client;
 mod confine;
 mod machine;
-mod open;
-mod stderr;
+pub(crate) mod open;
+pub(crate) mod stderr;
 mod translate;
 
 use crate::boot_spec::{Accelerator, BootSpec, DriveLocator, MAX_VCPU_COUNT};
@@ -27,6 +27,9 @@ use translate::HostFacts;
 
 /// Where QEMU may be. Not `$PATH`: libraries read no environment, and root must not run what someone's `$PATH` says.
 const PROGRAM_DIRECTORIES: [&str; 4] = ["/usr/local/bin", "/usr/bin", "/bin", "/run/current-system/sw/bin"];
+
+/// File of the run directory that holds what QEMU says.
+const LOG_FILE: &str = "qemu.log";
 
 /// The driver; [`QemuDriver::at`] for a QEMU that is not in a standard directory.
 #[derive(Debug, Clone, Default)]
@@ -75,6 +78,7 @@ impl Driver for QemuDriver {
             program,
             drive_locator: DriveLocator::Serial,
             has_stream_nic: true,
+            opens_taps_by_name: false,
             max_vcpu_count: MAX_VCPU_COUNT,
         })
     }
@@ -142,8 +146,8 @@ async fn start(
     let mut machine = QemuMachine {
         process: jailed.process,
         client: client::Client::new(opened.qmp).map_err(spawn_failed)?,
-        stderr: stderr::Stderr::follow(jailed.stderr, &dir.0)
-            .map_err(|source| VmmError::Open { path: dir.0.join(stderr::LOG_FILE), source })?,
+        stderr: stderr::Stderr::follow(jailed.stderr, &dir.0.join(LOG_FILE))
+            .map_err(|source| VmmError::Open { path: dir.0.join(LOG_FILE), source })?,
         agent: Some(into_async(opened.agent).map_err(spawn_failed)?),
         console: Some(into_async(opened.console).map_err(spawn_failed)?),
         isolation: jailed.isolation,
@@ -178,7 +182,7 @@ fn with_paths(said: &str, spec: &BootSpec) -> String {
     })
 }
 
-fn into_async(stream: BlockingStream) -> std::io::Result<UnixStream> {
+pub(crate) fn into_async(stream: BlockingStream) -> std::io::Result<UnixStream> {
     stream.set_nonblocking(true)?;
     UnixStream::from_std(stream)
 }

@@ -46,7 +46,11 @@ pub(crate) fn open(spec: &BootSpec) -> Result<Opened, VmmError> {
     }
     for nic in &spec.nics {
         let fd = match &nic.backend {
-            NicBackend::Tap { name } => open_tap(name)?,
+            NicBackend::Tap { name, netns: None } => open_tap(name)?,
+            NicBackend::Tap { name, netns: Some(netns) } => {
+                let reason = "QEMU takes a tap of another namespace as its queue";
+                return Err(open_error(&netns.join(name), io::Error::new(io::ErrorKind::Unsupported, reason)));
+            }
             NicBackend::TapQueue(fd) | NicBackend::Stream(fd) => {
                 fd.try_clone().map_err(|source| open_error(Path::new("network"), source))?
             }
@@ -73,9 +77,9 @@ fn open_error(path: &Path, source: io::Error) -> VmmError {
     VmmError::Open { path: path.to_owned(), source }
 }
 
-/// QEMU opens these again through `/proc/self/fd`, as its own user: a file that only the caller may read is handed over
+/// A VMM opens these again through `/proc/self/fd`, as its own user: a file that only the caller may read is handed over
 /// as a copy in memory.
-fn open_boot_file(path: &Path) -> Result<OwnedFd, VmmError> {
+pub(crate) fn open_boot_file(path: &Path) -> Result<OwnedFd, VmmError> {
     let failed = |source| open_error(path, source);
     let mut file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
@@ -93,7 +97,7 @@ fn open_boot_file(path: &Path) -> Result<OwnedFd, VmmError> {
     Ok(copy.into())
 }
 
-fn open_drive(drive: &Drive) -> Result<(File, bool), VmmError> {
+pub(crate) fn open_drive(drive: &Drive) -> Result<(File, bool), VmmError> {
     let failed = |source| open_error(&drive.path, source);
     let file = OpenOptions::new()
         .read(true)
@@ -118,14 +122,21 @@ struct TapRequest {
     padding: [u8; 22],
 }
 
-/// Joins an existing tap of the caller's network namespace.
-fn open_tap(name: &str) -> Result<OwnedFd, VmmError> {
+/// Fails unless the caller's network namespace has this interface: TUNSETIFF would make a tap that does not exist.
+pub(crate) fn check_tap(name: &str) -> Result<(), VmmError> {
     let failed = |source| open_error(&Path::new("tap").join(name), source);
-    // TUNSETIFF would make a tap that does not exist. Not looked up in `/sys`, which may show another namespace.
+    // Not looked up in `/sys`, which may show another namespace.
     let any_socket = UnixDatagram::unbound().map_err(failed)?;
     if name.len() > MAX_INTERFACE_NAME || rustix::net::netdevice::name_to_index(&any_socket, name).is_err() {
         return Err(failed(io::ErrorKind::NotFound.into()));
     }
+    Ok(())
+}
+
+/// Joins an existing tap of the caller's network namespace.
+fn open_tap(name: &str) -> Result<OwnedFd, VmmError> {
+    check_tap(name)?;
+    let failed = |source| open_error(&Path::new("tap").join(name), source);
     let device =
         OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(TUN_DEVICE).map_err(failed)?;
     let mut request = TapRequest {
@@ -142,6 +153,6 @@ fn open_tap(name: &str) -> Result<OwnedFd, VmmError> {
     Ok(device.into())
 }
 
-fn stream_pair() -> Result<(UnixStream, UnixStream), VmmError> {
+pub(crate) fn stream_pair() -> Result<(UnixStream, UnixStream), VmmError> {
     UnixStream::pair().map_err(|source| open_error(Path::new("socket pair"), source))
 }

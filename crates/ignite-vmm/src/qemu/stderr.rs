@@ -10,8 +10,6 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
 
-/// File of the run directory.
-pub(crate) const LOG_FILE: &str = "qemu.log";
 /// Bytes of it that are written; what comes later is read and dropped.
 const MAX_LOG: usize = 64 * 1024;
 /// Bytes of the end that are kept to be told.
@@ -27,15 +25,15 @@ pub(crate) struct Stderr {
 }
 
 impl Stderr {
-    /// Follows `stream` until its end, into `qemu.log` of `directory`.
-    pub(crate) fn follow(stream: File, directory: &Path) -> io::Result<Self> {
+    /// Follows `stream` until its end, into the file at `log`.
+    pub(crate) fn follow(stream: File, log: &Path) -> io::Result<Self> {
         let log = OpenOptions::new()
             .create(true)
             .write(true)
             .truncate(true)
             .mode(0o600)
             .custom_flags(libc::O_NOFOLLOW)
-            .open(directory.join(LOG_FILE))?;
+            .open(log)?;
         let stream = pipe::Receiver::from_owned_fd(OwnedFd::from(stream))?;
         let tail = Arc::<Mutex<Vec<u8>>>::default();
         let reader = tokio::spawn(read(stream, log, tail.clone()));

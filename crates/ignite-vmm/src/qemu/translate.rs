@@ -180,7 +180,11 @@ mod tests {
                     mtu: Some(65_520),
                     backend: NicBackend::Stream(Arc::new(File::open("/dev/null").unwrap().into())),
                 },
-                Nic { mac: "02:00:00:00:00:02".into(), mtu: None, backend: NicBackend::Tap { name: "vm_eth0".into() } },
+                Nic {
+                    mac: "02:00:00:00:00:02".into(),
+                    mtu: None,
+                    backend: NicBackend::Tap { name: "vm_eth0".into(), netns: None },
+                },
             ],
             isolation: IsolationWanted::BestEffort,
             accelerator: None,

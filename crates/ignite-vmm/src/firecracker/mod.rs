@@ -1,0 +1,228 @@
+//! Firecracker as a driver: the production VMM wherever KVM can run the guest.
+//!
+//! ```text
+//!  BootSpec --open--> locked drives, run files --translate (pure)--> --config-file --jail::spawn--> Firecracker
+//!                                                                       --api-sock --client--> FirecrackerMachine
+//! ```
+
+mod client;
+mod confine;
+mod lock;
+mod machine;
+mod open;
+mod translate;
+mod version;
+mod vsock;
+
+use crate::boot_spec::{Accelerator, BootSpec, DriveLocator, MAX_VCPU_COUNT, NicBackend};
+use crate::host::{self, KvmVerdict};
+use crate::jail;
+use crate::machine::{Capabilities, Driver, ExitCause, Machine, RunDir, VmmError};
+use crate::qemu::into_async;
+use crate::qemu::open::{check_tap, stream_pair};
+use crate::qemu::stderr::Stderr;
+use async_trait::async_trait;
+use machine::FirecrackerMachine;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use version::{OLDEST, Version};
+
+/// The program.
+const PROGRAM: &str = "firecracker";
+/// Where it may be. Not `$PATH`: libraries read no environment, and root must not run what someone's `$PATH` says.
+const PROGRAM_DIRECTORIES: [&str; 4] = ["/usr/local/bin", "/usr/bin", "/bin", "/run/current-system/sw/bin"];
+/// How long it may take from its start to a running guest.
+const BOOT_DEADLINE: Duration = Duration::from_secs(60);
+/// How long one that has hung up may take to end.
+const END_DEADLINE: Duration = Duration::from_secs(2);
+/// Time between two looks whether it answers: nothing tells when a socket appears.
+const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+/// Files of the run directory that hold what it says.
+const STDERR_FILE: &str = "firecracker.stderr.log";
+const LOG_FILE: &str = "firecracker.log";
+
+/// The driver; [`FirecrackerDriver::at`] for a Firecracker that is not in a standard directory.
+#[derive(Debug, Clone, Default)]
+pub struct FirecrackerDriver {
+    program: Option<PathBuf>,
+}
+
+impl FirecrackerDriver {
+    /// A driver for this program.
+    pub fn at(program: impl Into<PathBuf>) -> Self {
+        FirecrackerDriver { program: Some(program.into()) }
+    }
+
+    fn program(&self) -> Result<PathBuf, VmmError> {
+        let found = match &self.program {
+            Some(program) => program.is_file().then(|| program.clone()),
+            None => PROGRAM_DIRECTORIES
+                .iter()
+                .map(|directory| Path::new(directory).join(PROGRAM))
+                .find(|path| path.is_file()),
+        };
+        found.ok_or_else(|| VmmError::ProgramMissing {
+            program: PROGRAM.to_owned(),
+            hint: format!("put Firecracker {OLDEST} or newer into /usr/local/bin, or use QEMU (--vmm qemu)"),
+        })
+    }
+}
+
+#[async_trait]
+impl Driver for FirecrackerDriver {
+    fn name(&self) -> &'static str {
+        "firecracker"
+    }
+
+    fn capabilities(&self) -> Result<Capabilities, VmmError> {
+        let program = self.program()?;
+        if let KvmVerdict::Unusable(reason) = host::kvm() {
+            return Err(VmmError::Unsupported {
+                what: format!("Firecracker needs KVM: {reason}"),
+                hint: "use QEMU, which can do without: --vmm qemu".to_owned(),
+            });
+        }
+        Ok(Capabilities {
+            accelerator: Accelerator::Kvm,
+            accelerator_note: None,
+            program,
+            drive_locator: DriveLocator::Index,
+            has_stream_nic: false,
+            opens_taps_by_name: true,
+            max_vcpu_count: MAX_VCPU_COUNT,
+        })
+    }
+
+    fn version(&self) -> Result<String, VmmError> {
+        let said = ask_version(&self.program()?)?;
+        Ok(said.strip_prefix("Firecracker v").unwrap_or(&said).to_owned())
+    }
+
+    async fn boot(&self, spec: &BootSpec, dir: &RunDir) -> Result<Box<dyn Machine>, VmmError> {
+        spec.validate()?;
+        let program = self.program()?;
+        let said = ask_version(&program)?;
+        let version =
+            Version::parse(&said).filter(|version| *version >= OLDEST).ok_or_else(|| VmmError::Unsupported {
+                what: format!("{} is not Firecracker {OLDEST} or newer: it says {said:?}", program.display()),
+                hint: "install a newer release of Firecracker, or use QEMU (--vmm qemu)".to_owned(),
+            })?;
+        for nic in &spec.nics {
+            // Firecracker would make a tap that is not there.
+            if let NicBackend::Tap { name, netns: None } = &nic.backend {
+                check_tap(name)?;
+            }
+        }
+        start(spec, dir, &program, version).await
+    }
+}
+
+/// The first line of what `--version` prints; a few milliseconds.
+fn ask_version(program: &Path) -> Result<String, VmmError> {
+    let output = Command::new(program)
+        .arg("--version")
+        .env_clear()
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|source| VmmError::Spawn { program: program.display().to_string(), source })?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control());
+    Ok(line.take(80).collect())
+}
+
+async fn start(spec: &BootSpec, dir: &RunDir, program: &Path, version: Version) -> Result<Box<dyn Machine>, VmmError> {
+    let mut opened = open::open(spec, &dir.0)?;
+    let failed = |source| VmmError::Spawn { program: program.display().to_string(), source };
+    let config = in_memory(&translate::translate(spec, version, &opened.paths()).to_string()).map_err(failed)?;
+    let (console, far_console) = stream_pair()?;
+    let jail = confine::jail(spec, dir, program, &opened, &config, far_console.as_raw_fd())?;
+    let jailed =
+        jail::spawn(&jail).map_err(|source| VmmError::Jail { program: program.display().to_string(), source })?;
+    drop((far_console, config));
+    let follow = |stream: File, name: &str| {
+        let path = dir.0.join(name);
+        Stderr::follow(stream, &path).map_err(|source| VmmError::Open { path, source })
+    };
+    let log = opened.log.take().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
+    let (agent, carrier) = vsock::open(opened.vsock());
+    let mut machine = FirecrackerMachine {
+        process: jailed.process,
+        client: client::Client::new(opened.api_socket()),
+        stderr: follow(jailed.stderr, STDERR_FILE)?,
+        log: follow(log, LOG_FILE)?,
+        agent: Some(agent),
+        carrier,
+        console: Some(into_async(console).map_err(failed)?),
+        isolation: jailed.isolation,
+        is_killed: false,
+        exit: None,
+        opened: Some(opened),
+    };
+    match tokio::time::timeout(BOOT_DEADLINE, come_up(&mut machine)).await {
+        Ok(Ok(())) => Ok(Box::new(machine)),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(VmmError::Deadline { what: "Firecracker's start", seconds: BOOT_DEADLINE.as_secs() }),
+    }
+}
+
+/// Waits until it answers that the guest runs, or has ended: then with what it said.
+async fn come_up(machine: &mut FirecrackerMachine) -> Result<(), VmmError> {
+    while !machine.client.is_listening().await {
+        tokio::select! {
+            _ = machine.process.wait() => return came_down(machine).await,
+            () = tokio::time::sleep(LOOK_INTERVAL) => {}
+        }
+    }
+    // It listens before it has read its configuration, and answers afterwards.
+    let answer = tokio::select! {
+        answer = machine.client.get("/") => answer,
+        _ = machine.process.wait() => return came_down(machine).await,
+    };
+    match answer {
+        Ok(_) => {
+            if let Some(opened) = &mut machine.opened {
+                opened.log_held_open = None;
+            }
+            Ok(())
+        }
+        Err(error) => match tokio::time::timeout(END_DEADLINE, machine.process.wait()).await {
+            Ok(_) => came_down(machine).await,
+            Err(_) => Err(error),
+        },
+    }
+}
+
+/// A guest of a moment has run; anything else has not started. What it printed is still in the console's stream.
+async fn came_down(machine: &mut FirecrackerMachine) -> Result<(), VmmError> {
+    let console = machine.console.take();
+    let exit = machine.wait().await;
+    machine.console = console;
+    match exit.cause {
+        ExitCause::GuestReset => Ok(()),
+        _ => Err(VmmError::BootFailed { vmm: "firecracker", detail: exit.detail }),
+    }
+}
+
+/// A file that only its descriptor names; readable for whoever runs the machine.
+fn in_memory(content: &str) -> std::io::Result<OwnedFd> {
+    let fd = rustix::fs::memfd_create("ignite-firecracker", rustix::fs::MemfdFlags::CLOEXEC)?;
+    rustix::fs::fchmod(&fd, rustix::fs::Mode::from_raw_mode(0o444))?;
+    let mut file = File::from(fd);
+    file.write_all(content.as_bytes())?;
+    Ok(file.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_says_what_to_do() {
+        let error = FirecrackerDriver::at("/nonexistent/firecracker").capabilities().unwrap_err();
+        assert!(matches!(&error, VmmError::ProgramMissing { hint, .. } if hint.contains("--vmm qemu")), "{error:?}");
+    }
+}

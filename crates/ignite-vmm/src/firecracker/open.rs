@@ -1,0 +1,149 @@
+//! Makes ready what Firecracker will open by path, with the caller's rights.
+
+use super::lock;
+use super::translate::Paths;
+use crate::boot_spec::{BootSpec, Drive, IsolationWanted};
+use crate::jail;
+use crate::machine::VmmError;
+use crate::qemu::open::{open_boot_file, open_drive};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown, fchown};
+use std::path::{Path, PathBuf};
+
+/// Directory of the run directory that Firecracker writes to.
+const DIRECTORY: &str = "firecracker";
+/// Longest path of a Unix socket (`sun_path` without its final zero).
+const MAX_SOCKET_PATH: usize = 107;
+
+/// What one Firecracker works with. Dropping it gives the drives back to their owner and lets them go.
+#[derive(Debug)]
+pub(super) struct Opened {
+    /// Kernel and initramfs, inherited under their own numbers.
+    pub(super) boot_files: [OwnedFd; 2],
+    pub(super) drives: Vec<OpenDrive>,
+    /// Where it makes its sockets.
+    pub(super) directory: PathBuf,
+    /// The reading end of its log.
+    pub(super) log: Option<File>,
+    /// Another writing end, so that the log is not at its end before Firecracker has opened it.
+    pub(super) log_held_open: Option<File>,
+}
+
+/// A drive that is locked for its machine.
+#[derive(Debug)]
+pub(super) struct OpenDrive {
+    /// Its real path.
+    pub(super) path: PathBuf,
+    pub(super) is_read_only: bool,
+    file: File,
+    /// It was made the machine's own.
+    is_lent: bool,
+}
+
+impl Opened {
+    pub(super) fn api_socket(&self) -> PathBuf {
+        self.directory.join("api")
+    }
+
+    pub(super) fn vsock(&self) -> PathBuf {
+        self.directory.join("vsock")
+    }
+
+    pub(super) fn log_path(&self) -> PathBuf {
+        self.directory.join("log")
+    }
+
+    /// The paths that the configuration names.
+    pub(super) fn paths(&self) -> Paths {
+        let by_number = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+        Paths {
+            kernel: by_number(&self.boot_files[0]),
+            initramfs: by_number(&self.boot_files[1]),
+            drives: self.drives.iter().map(|drive| drive.path.display().to_string()).collect(),
+            vsock: self.vsock().display().to_string(),
+        }
+    }
+}
+
+impl Drop for OpenDrive {
+    fn drop(&mut self) {
+        if self.is_lent {
+            // An image that stays with its last user is taken over by the next start.
+            let _ = fchown(&self.file, Some(0), None);
+        }
+    }
+}
+
+/// Opens, locks and lends everything; an error leaves nothing lent.
+pub(super) fn open(spec: &BootSpec, run_dir: &Path) -> Result<Opened, VmmError> {
+    let boot_files = [open_boot_file(&spec.kernel)?, open_boot_file(&spec.initramfs)?];
+    let borrower = borrower(spec);
+    let drives = spec.drives.iter().map(|drive| lend(drive, borrower)).collect::<Result<_, _>>()?;
+    let directory = run_dir.join(DIRECTORY);
+    let failed = |source| VmmError::Open { path: run_dir.join(DIRECTORY), source };
+    if directory.as_os_str().len() + "/vsock".len() > MAX_SOCKET_PATH {
+        let reason = "too long for the path of a socket: use a shorter run directory";
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidFilename, reason)));
+    }
+    make_directory(&directory, borrower).map_err(failed)?;
+    let mut opened = Opened { boot_files, drives, directory, log: None, log_held_open: None };
+    let (log, held_open) = make_log(&opened.log_path(), borrower).map_err(failed)?;
+    (opened.log, opened.log_held_open) = (Some(log), Some(held_open));
+    Ok(opened)
+}
+
+/// The user its machine runs as, where that is not the caller.
+fn borrower(spec: &BootSpec) -> Option<u32> {
+    match spec.isolation {
+        IsolationWanted::None => None,
+        IsolationWanted::BestEffort | IsolationWanted::Strict => jail::machine_uid(),
+    }
+}
+
+fn lend(drive: &Drive, borrower: Option<u32>) -> Result<OpenDrive, VmmError> {
+    let failed = |source| VmmError::Open { path: drive.path.clone(), source };
+    let (file, is_block_device) = open_drive(drive)?;
+    lock::lock(&file, drive.is_read_only).map_err(|error| VmmError::BootFailed {
+        vmm: "firecracker",
+        detail: format!("{}: {error}", drive.path.display()),
+    })?;
+    let path = std::fs::canonicalize(&drive.path).map_err(failed)?;
+    let mut opened = OpenDrive { path, is_read_only: drive.is_read_only, file, is_lent: false };
+    let Some(uid) = borrower else { return Ok(opened) };
+    let metadata = opened.file.metadata().map_err(failed)?;
+    if drive.is_read_only && !is_block_device && metadata.mode() & 0o004 != 0 {
+        return Ok(opened);
+    }
+    // The host's device nodes and other users' files are not given away.
+    if is_block_device || (metadata.uid() != 0 && !jail::is_machine_uid(metadata.uid())) {
+        let kind = if is_block_device { "the block device" } else { "another user's" };
+        return Err(VmmError::Unsupported {
+            what: format!("Firecracker runs as a user of its own, who may not open {kind} {}", drive.path.display()),
+            hint: "use QEMU for it (--vmm qemu), or go without isolation (--isolation none)".to_owned(),
+        });
+    }
+    fchown(&opened.file, Some(uid), None).map_err(failed)?;
+    opened.is_lent = true;
+    Ok(opened)
+}
+
+fn make_directory(directory: &Path, borrower: Option<u32>) -> io::Result<()> {
+    // What an earlier boot of this run has left.
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    DirBuilder::new().mode(0o700).create(directory)?;
+    chown(directory, borrower, None)
+}
+
+/// A pipe with a name: a log that a guest can fill must not fill the disk. Its reading and a writing end.
+fn make_log(path: &Path, borrower: Option<u32>) -> io::Result<(File, File)> {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0)?;
+    chown(path, borrower, None)?;
+    let end = |options: &mut OpenOptions| options.custom_flags(libc::O_NONBLOCK).open(path);
+    Ok((end(OpenOptions::new().read(true))?, end(OpenOptions::new().write(true))?))
+}

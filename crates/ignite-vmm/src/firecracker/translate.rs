@@ -1,0 +1,105 @@
+//! A [`BootSpec`] as Firecracker's configuration: pure.
+//!
+//! Its sections are the bodies of the API's `PUT` requests of the same names.
+
+use super::version::Version;
+use crate::boot_spec::{BootSpec, NicBackend};
+use serde_json::{Map, Value, json};
+
+/// Where Firecracker finds what it opens.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Paths {
+    pub(crate) kernel: String,
+    pub(crate) initramfs: String,
+    /// In the order of [`BootSpec::drives`].
+    pub(crate) drives: Vec<String>,
+    /// Socket that carries the guest's virtio socket.
+    pub(crate) vsock: String,
+}
+
+/// The guest's address on its virtio socket: each Firecracker has one guest, and so the same for all.
+const GUEST_CID: u32 = 3;
+/// What booting under Firecracker takes: a reset is the only end it knows, and the keyboard controller that it goes
+/// through is not to be probed.
+const KERNEL_ARGUMENTS: &[&str] = &[
+    "console=ttyS0",
+    "reboot=k",
+    "panic=1",
+    "8250.nr_uarts=1",
+    "random.trust_cpu=on",
+    #[cfg(target_arch = "x86_64")]
+    "i8042.noaux",
+    #[cfg(target_arch = "x86_64")]
+    "i8042.nomux",
+    #[cfg(target_arch = "x86_64")]
+    "i8042.nopnp",
+    #[cfg(target_arch = "x86_64")]
+    "i8042.dumbkbd",
+];
+
+/// The content of `--config-file`.
+pub(crate) fn translate(spec: &BootSpec, version: Version, paths: &Paths) -> Value {
+    json!({
+        "boot-source": {
+            "kernel_image_path": paths.kernel,
+            "initrd_path": paths.initramfs,
+            "boot_args": kernel_arguments(spec),
+        },
+        "machine-config": { "vcpu_count": spec.vcpu_count, "mem_size_mib": spec.mem_size_mib },
+        "drives": drives(spec, paths),
+        "network-interfaces": interfaces(spec, version),
+        "vsock": { "guest_cid": GUEST_CID, "uds_path": paths.vsock },
+        "balloon": balloon(version),
+        "entropy": {},
+    })
+}
+
+/// The caller's optional arguments first, so that what boot needs has the last word.
+fn kernel_arguments(spec: &BootSpec) -> String {
+    let words: Vec<&str> = spec.cmdline.split_ascii_whitespace().chain(KERNEL_ARGUMENTS.iter().copied()).collect();
+    words.join(" ")
+}
+
+fn drives(spec: &BootSpec, paths: &Paths) -> Vec<Value> {
+    let drives = spec.drives.iter().zip(&paths.drives);
+    drives
+        .map(|(drive, path)| {
+            json!({
+                // Letters, digits and underscores only.
+                "drive_id": drive.id.replace('-', "_"),
+                "path_on_host": path,
+                "is_root_device": false,
+                "is_read_only": drive.is_read_only,
+                // What the guest has flushed is on the host's disk, too.
+                "cache_type": if drive.is_read_only { "Unsafe" } else { "Writeback" },
+            })
+        })
+        .collect()
+}
+
+fn interfaces(spec: &BootSpec, version: Version) -> Vec<Value> {
+    let mut interfaces = Vec::new();
+    for (index, nic) in spec.nics.iter().enumerate() {
+        let NicBackend::Tap { name, .. } = &nic.backend else { continue };
+        let mut body = Map::new();
+        body.insert("iface_id".to_owned(), json!(format!("nic{index}")));
+        body.insert("host_dev_name".to_owned(), json!(name));
+        body.insert("guest_mac".to_owned(), json!(nic.mac));
+        if let (Some(mtu), true) = (nic.mtu, version.has_nic_mtu()) {
+            body.insert("mtu".to_owned(), json!(mtu));
+        }
+        interfaces.push(Value::Object(body));
+    }
+    interfaces
+}
+
+fn balloon(version: Version) -> Value {
+    let mut body = json!({ "amount_mib": 0, "deflate_on_oom": true, "stats_polling_interval_s": 0 });
+    if version.has_free_page_reporting() {
+        body["free_page_reporting"] = json!(true);
+    }
+    body
+}
+
+#[cfg(test)]
+mod tests;
