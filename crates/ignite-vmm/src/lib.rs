@@ -16,9 +16,11 @@ pub mod drivers;
 pub mod fake;
 pub mod firecracker;
 pub mod host;
+mod host_files;
 pub mod jail;
 pub mod machine;
 pub mod qemu;
+mod vmm_log;
 
 pub use boot_spec::{AGENT_PORT_NAME, Accelerator, BootSpec, Drive, DriveLocator, IsolationWanted, Nic, NicBackend};
 pub use machine::{AgentChannel, Capabilities, Console, Driver, Exit, ExitCause, Machine, Pause, RunDir, VmmError};

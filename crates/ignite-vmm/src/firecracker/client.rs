@@ -61,10 +61,10 @@ impl Client {
         match tokio::time::timeout(REQUEST_DEADLINE, answered).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(detail)) => Err(VmmError::Control { vmm: "firecracker", request: shown, detail }),
-            Err(_) => Err(VmmError::Deadline {
-                what: "Firecracker's answer to a request",
-                seconds: REQUEST_DEADLINE.as_secs(),
-            }),
+            Err(_) => {
+                let detail = format!("no answer for {} s", REQUEST_DEADLINE.as_secs());
+                Err(VmmError::Control { vmm: "firecracker", request: shown, detail })
+            }
         }
     }
 }

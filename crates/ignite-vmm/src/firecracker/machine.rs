@@ -4,7 +4,7 @@ use super::client::Client;
 use super::open::Opened;
 use crate::jail::Process;
 use crate::machine::{AgentChannel, Console, Exit, ExitCause, Machine, Pause, VmmError};
-use crate::qemu::stderr::Stderr;
+use crate::vmm_log::VmmLog;
 use async_trait::async_trait;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -22,8 +22,8 @@ const KVM_GAVE_UP: &str = "KVM_EXIT_INTERNAL_ERROR";
 pub(crate) struct FirecrackerMachine {
     pub(super) process: Process,
     pub(super) client: Client,
-    pub(super) stderr: Stderr,
-    pub(super) log: Stderr,
+    pub(super) stderr: VmmLog,
+    pub(super) log: VmmLog,
     pub(super) agent: Option<DuplexStream>,
     pub(super) carrier: JoinHandle<()>,
     pub(super) console: Option<UnixStream>,

@@ -16,11 +16,10 @@ mod vsock;
 
 use crate::boot_spec::{Accelerator, BootSpec, DriveLocator, MAX_VCPU_COUNT, NicBackend};
 use crate::host::{self, KvmVerdict};
+use crate::host_files::{check_tap, into_async, stream_pair};
 use crate::jail;
 use crate::machine::{Capabilities, Driver, ExitCause, Machine, RunDir, VmmError};
-use crate::qemu::into_async;
-use crate::qemu::open::{check_tap, stream_pair};
-use crate::qemu::stderr::Stderr;
+use crate::vmm_log::VmmLog;
 use async_trait::async_trait;
 use machine::FirecrackerMachine;
 use std::fs::File;
@@ -145,7 +144,7 @@ async fn start(spec: &BootSpec, dir: &RunDir, program: &Path, version: Version) 
     drop((far_console, config));
     let follow = |stream: File, name: &str| {
         let path = dir.0.join(name);
-        Stderr::follow(stream, &path).map_err(|source| VmmError::Open { path, source })
+        VmmLog::follow(stream, &path).map_err(|source| VmmError::Open { path, source })
     };
     let log = opened.log.take().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
     let (agent, carrier) = vsock::open(opened.vsock());

@@ -3,9 +3,9 @@
 use super::lock;
 use super::translate::Paths;
 use crate::boot_spec::{BootSpec, Drive, IsolationWanted};
+use crate::host_files::{open_boot_file, open_drive};
 use crate::jail;
 use crate::machine::VmmError;
-use crate::qemu::open::{open_boot_file, open_drive};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};

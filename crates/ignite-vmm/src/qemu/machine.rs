@@ -1,9 +1,9 @@
 //! A machine that QEMU runs.
 
 use super::client::{Client, Reason, Told};
-use super::stderr::Stderr;
 use crate::jail::Process;
 use crate::machine::{AgentChannel, Console, Exit, ExitCause, Machine, Pause, VmmError};
+use crate::vmm_log::VmmLog;
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 pub(crate) struct QemuMachine {
     pub(crate) process: Process,
     pub(crate) client: Client,
-    pub(crate) stderr: Stderr,
+    pub(crate) stderr: VmmLog,
     pub(crate) agent: Option<UnixStream>,
     pub(crate) console: Option<UnixStream>,
     pub(crate) isolation: BTreeMap<String, String>,

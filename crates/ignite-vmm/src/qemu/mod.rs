@@ -8,21 +8,20 @@ mod arch;
 mod client;
 mod confine;
 mod machine;
-pub(crate) mod open;
-pub(crate) mod stderr;
+mod open;
 mod translate;
 
 use crate::boot_spec::{Accelerator, BootSpec, DriveLocator, MAX_VCPU_COUNT};
 use crate::host::{self, KvmVerdict};
+use crate::host_files::into_async;
 use crate::jail;
 use crate::machine::{Capabilities, Driver, Machine, RunDir, VmmError};
+use crate::vmm_log::VmmLog;
 use arch::Arch;
 use async_trait::async_trait;
 use machine::QemuMachine;
-use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use tokio::net::UnixStream;
 use translate::HostFacts;
 
 /// Where QEMU may be. Not `$PATH`: libraries read no environment, and root must not run what someone's `$PATH` says.
@@ -146,7 +145,7 @@ async fn start(
     let mut machine = QemuMachine {
         process: jailed.process,
         client: client::Client::new(opened.qmp).map_err(spawn_failed)?,
-        stderr: stderr::Stderr::follow(jailed.stderr, &dir.0.join(LOG_FILE))
+        stderr: VmmLog::follow(jailed.stderr, &dir.0.join(LOG_FILE))
             .map_err(|source| VmmError::Open { path: dir.0.join(LOG_FILE), source })?,
         agent: Some(into_async(opened.agent).map_err(spawn_failed)?),
         console: Some(into_async(opened.console).map_err(spawn_failed)?),
@@ -180,11 +179,6 @@ fn with_paths(said: &str, spec: &BootSpec) -> String {
     drives.fold(said.to_owned(), |said, (index, drive)| {
         said.replace(&format!("/dev/fdset/{index}"), &drive.path.display().to_string())
     })
-}
-
-pub(crate) fn into_async(stream: BlockingStream) -> std::io::Result<UnixStream> {
-    stream.set_nonblocking(true)?;
-    UnixStream::from_std(stream)
 }
 
 #[cfg(test)]

@@ -1,21 +1,20 @@
 //! Opens, with the caller's rights, everything QEMU will use: it gets descriptors, never a path.
 
 use super::translate::{Descriptors, DriveDescriptor};
-use crate::boot_spec::{BootSpec, Drive, NicBackend};
+use crate::boot_spec::{BootSpec, NicBackend};
+use crate::host_files::{MAX_INTERFACE_NAME, check_tap, open_boot_file, open_drive, open_error, stream_pair};
 use crate::machine::VmmError;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 /// The tun driver's device.
 const TUN_DEVICE: &str = "/dev/net/tun";
 /// `_IOW('T', 202, int)` (`linux/if_tun.h`).
 const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
-/// `IFNAMSIZ` without the final zero.
-const MAX_INTERFACE_NAME: usize = 15;
 
 /// What QEMU inherits, and our ends of its streams.
 #[derive(Debug)]
@@ -73,64 +72,12 @@ fn keep(inherited: &mut Vec<OwnedFd>, fd: impl Into<OwnedFd>) -> RawFd {
     number
 }
 
-fn open_error(path: &Path, source: io::Error) -> VmmError {
-    VmmError::Open { path: path.to_owned(), source }
-}
-
-/// A VMM opens these again through `/proc/self/fd`, as its own user: a file that only the caller may read is handed over
-/// as a copy in memory.
-pub(crate) fn open_boot_file(path: &Path) -> Result<OwnedFd, VmmError> {
-    let failed = |source| open_error(path, source);
-    let mut file = File::open(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    if !metadata.is_file() {
-        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
-    }
-    if metadata.mode() & 0o004 != 0 {
-        return Ok(file.into());
-    }
-    let memory = rustix::fs::memfd_create("ignite-boot-file", rustix::fs::MemfdFlags::CLOEXEC)
-        .map_err(|errno| failed(errno.into()))?;
-    rustix::fs::fchmod(&memory, rustix::fs::Mode::from_raw_mode(0o444)).map_err(|errno| failed(errno.into()))?;
-    let mut copy = File::from(memory);
-    io::copy(&mut file, &mut copy).map_err(failed)?;
-    Ok(copy.into())
-}
-
-pub(crate) fn open_drive(drive: &Drive) -> Result<(File, bool), VmmError> {
-    let failed = |source| open_error(&drive.path, source);
-    let file = OpenOptions::new()
-        .read(true)
-        .write(!drive.is_read_only)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(&drive.path)
-        .map_err(failed)?;
-    let kind = file.metadata().map_err(failed)?.file_type();
-    if !kind.is_file() && !kind.is_block_device() {
-        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "neither a regular file nor a block device")));
-    }
-    // O_NONBLOCK was for the open only: a fifo in the drive's place must not hang it.
-    rustix::fs::fcntl_setfl(file.as_fd(), rustix::fs::OFlags::empty()).map_err(|errno| failed(errno.into()))?;
-    Ok((file, kind.is_block_device()))
-}
-
 /// `struct ifreq` as `TUNSETIFF` reads it.
 #[repr(C)]
 struct TapRequest {
     name: [u8; MAX_INTERFACE_NAME + 1],
     flags: libc::c_short,
     padding: [u8; 22],
-}
-
-/// Fails unless the caller's network namespace has this interface: TUNSETIFF would make a tap that does not exist.
-pub(crate) fn check_tap(name: &str) -> Result<(), VmmError> {
-    let failed = |source| open_error(&Path::new("tap").join(name), source);
-    // Not looked up in `/sys`, which may show another namespace.
-    let any_socket = UnixDatagram::unbound().map_err(failed)?;
-    if name.len() > MAX_INTERFACE_NAME || rustix::net::netdevice::name_to_index(&any_socket, name).is_err() {
-        return Err(failed(io::ErrorKind::NotFound.into()));
-    }
-    Ok(())
 }
 
 /// Joins an existing tap of the caller's network namespace.
@@ -151,8 +98,4 @@ fn open_tap(name: &str) -> Result<OwnedFd, VmmError> {
         return Err(failed(io::Error::last_os_error()));
     }
     Ok(device.into())
-}
-
-pub(crate) fn stream_pair() -> Result<(UnixStream, UnixStream), VmmError> {
-    UnixStream::pair().map_err(|source| open_error(Path::new("socket pair"), source))
 }

@@ -1,4 +1,4 @@
-//! What QEMU says on its standard error: kept within bounds, because a guest can make it talk for ever.
+//! What a VMM says on its standard error, or logs: kept within bounds, because a guest can make it talk for ever.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -17,14 +17,14 @@ const MAX_TAIL: usize = 4 * 1024;
 /// Lines that are told.
 const TOLD_LINES: usize = 4;
 
-/// The reader of one QEMU's standard error.
+/// The reader of one such stream.
 #[derive(Debug)]
-pub(crate) struct Stderr {
+pub(crate) struct VmmLog {
     tail: Arc<Mutex<Vec<u8>>>,
     reader: Option<JoinHandle<()>>,
 }
 
-impl Stderr {
+impl VmmLog {
     /// Follows `stream` until its end, into the file at `log`.
     pub(crate) fn follow(stream: File, log: &Path) -> io::Result<Self> {
         let log = OpenOptions::new()
@@ -37,10 +37,10 @@ impl Stderr {
         let stream = pipe::Receiver::from_owned_fd(OwnedFd::from(stream))?;
         let tail = Arc::<Mutex<Vec<u8>>>::default();
         let reader = tokio::spawn(read(stream, log, tail.clone()));
-        Ok(Stderr { tail, reader: Some(reader) })
+        Ok(VmmLog { tail, reader: Some(reader) })
     }
 
-    /// The last lines, once QEMU has ended. Cancel-safe.
+    /// The last lines, once it is at its end. Cancel-safe.
     pub(crate) async fn last_words(&mut self) -> String {
         if let Some(reader) = &mut self.reader {
             // An error is a panic of the reader; what it had read by then still counts.
@@ -51,7 +51,7 @@ impl Stderr {
     }
 }
 
-impl Drop for Stderr {
+impl Drop for VmmLog {
     fn drop(&mut self) {
         if let Some(reader) = &self.reader {
             reader.abort();
@@ -65,7 +65,7 @@ async fn read(mut stream: pipe::Receiver, mut log: File, tail: Arc<Mutex<Vec<u8>
     while let Ok(length @ 1..) = stream.read(&mut buffer).await {
         let logged = length.min(room);
         room -= logged;
-        // A full disk must not stop the reader: QEMU would block on a full pipe.
+        // A full disk must not stop the reader: the VMM would block on a full pipe.
         let _ = log.write_all(&buffer[..logged]);
         let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
         tail.extend_from_slice(&buffer[..length]);
