@@ -1,6 +1,6 @@
 //! The table of commands of `ignited`, one row each.
 
-use crate::commands::{completion, daemon, gitops, status, systemd, version};
+use crate::commands::{completion, daemon, gitops, operator, status, systemd, version};
 use clap::{CommandFactory, Parser, Subcommand};
 use ignite::cli::GlobalFlags;
 use ignite::context::Context;
@@ -29,6 +29,8 @@ pub enum Command {
     Daemon(daemon::Args),
     /// Keep the VMs of Git repositories
     Gitops(Box<gitops::Args>),
+    /// Make the VMs of a Kubernetes cluster
+    Operator(operator::Args),
     /// Show how everything stands, and why something does not
     Status(status::Args),
     /// Print a systemd unit that runs a daemon
@@ -45,6 +47,7 @@ impl Command {
         match self {
             Command::Daemon(args) => daemon::run(args, context).await,
             Command::Gitops(args) => gitops::run(*args, context).await,
+            Command::Operator(args) => operator::run(args, context).await,
             Command::Status(args) => status::run(args, context).await,
             Command::Systemd(args) => systemd::run(args, context),
             Command::Version(args) => version::run(args),

@@ -3,6 +3,7 @@
 pub mod completion;
 pub mod daemon;
 pub mod gitops;
+pub mod operator;
 pub mod status;
 pub mod systemd;
 pub mod version;
