@@ -21,6 +21,7 @@ pub mod run_spec;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod size;
+pub mod storage;
 pub mod v1alpha2;
 pub mod v1alpha3;
 pub mod validation;

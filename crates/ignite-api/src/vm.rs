@@ -8,6 +8,7 @@ use crate::network::{DnsConfig, HostAlias};
 use crate::reference::ImageSource;
 use crate::restart_policy::RestartPolicy;
 use crate::size::Size;
+pub use crate::storage::{BlockDevice, DiskFile, DiskFormat, StorageSpec, Volume, VolumeMount};
 use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -205,92 +206,6 @@ pub struct KernelSpec {
     /// Replaces our optional kernel arguments; what boot needs is always added.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cmd_line: Option<String>,
-}
-
-/// Extra disks.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct StorageSpec {
-    /// Disks.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
-    pub volumes: Vec<Volume>,
-    /// Where they are mounted.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
-    pub volume_mounts: Vec<VolumeMount>,
-}
-
-/// An extra disk.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Volume {
-    /// Name that a mount refers to.
-    pub name: String,
-    /// Block device of the host.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub block_device: Option<BlockDevice>,
-    /// *Extension.* A file of the host that is a disk.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<DiskFile>,
-    /// *Extension.* The VM cannot write to it; several VMs may have it at once.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub read_only: bool,
-}
-
-impl Volume {
-    /// Path of the host that it is: of its device, or of its file.
-    pub fn host_path(&self) -> Option<&str> {
-        let device = self.block_device.as_ref().map(|device| device.path.as_str());
-        device.or(self.file.as_ref().map(|file| file.path.as_str()))
-    }
-}
-
-/// *Extension.* A file of the host that is a disk, raw.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct DiskFile {
-    /// Absolute path.
-    pub path: String,
-    /// Size with which it is made at the VM's start when it is missing, sparse; absent: it has to be there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub size: Option<Size>,
-    /// File system that a missing or blank file gets; absent: none. A file with anything in it is never formatted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub format: Option<DiskFormat>,
-}
-
-/// File systems that a disk can be given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub enum DiskFormat {
-    /// ext4.
-    Ext4,
-}
-
-/// A block device of the host.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct BlockDevice {
-    /// Absolute path.
-    pub path: String,
-}
-
-/// Where a volume is mounted in the guest.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct VolumeMount {
-    /// Volume.
-    pub name: String,
-    /// Absolute guest path.
-    pub mount_path: String,
-    /// *Extension.* Mounted read-only.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub read_only: bool,
 }
 
 /// A host file that is copied into the guest.
