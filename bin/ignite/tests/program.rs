@@ -211,3 +211,37 @@ fn filters_and_templates_that_are_wrong_say_where() {
         assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{words:?}");
     }
 }
+
+#[test]
+fn lists_and_objects_have_the_same_forms() {
+    let host = host_with_vms();
+    let wide = "VM ID              IMAGE     KERNEL   SIZE     CPUS   MEMORY     CREATED     STATUS";
+    let json = "\"apiVersion\": \"ignite.weave.works/v1alpha4\"";
+    for (line, expected) in [
+        ("inspect vm my-vm -o name", "my-vm\n"),
+        ("inspect 5996 --output name", "my-vm\n"),
+        ("inspect vm my-vm -o wide", wide),
+        ("inspect vm my-vm -o wide", "ACCELERATOR   NETWORK   LABELS\n"),
+        ("inspect vm my-vm -o table", "PORTS   NAME\n"),
+        ("inspect vm my-vm", json),
+        ("inspect VM my-vm -o json", "{\n  \"apiVersion\""),
+        ("inspect vm my-vm -o yaml", "apiVersion: ignite.weave.works/v1alpha4\nkind: VM\n"),
+        ("inspect vm my-vm --format {{.Spec.CPUs}}", "2\n"),
+        ("ps -a -o name", "my-vm\nmy-vm2\n"),
+        ("vm -o wide", wide),
+        ("ps -a --output json", json),
+        ("vms ls -o yaml", "apiVersion: ignite.weave.works/v1alpha4"),
+        ("ps -a --format {{.Name}}", "my-vm\nmy-vm2\n"),
+        ("images -o name", ""),
+        ("image ls -o json", "[]\n"),
+        ("image ls -o yaml", "[]\n"),
+        ("image ls -o wide", "ROLE   DISK   DIGEST\n"),
+        ("kernel ls -o wide", "MODULES   SOURCE\n"),
+        ("kernel ls -o name", ""),
+        ("kernels --format {{.Name}}", ""),
+    ] {
+        let (code, stdout, stderr) = host.run(line);
+        assert_eq!((code, stderr.as_str()), (0, ""), "{line}");
+        assert!(stdout.contains(expected) && stdout.is_empty() == expected.is_empty(), "{line}: {stdout}");
+    }
+}

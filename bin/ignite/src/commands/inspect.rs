@@ -1,10 +1,10 @@
 //! `ignite inspect`: an object as it is stored and observed.
 
-use crate::commands::print;
+use crate::commands::{image, kernel, print};
 use crate::commands::selection::{Form, print_each};
 use crate::context::Context;
-use crate::render::document::{self, Format};
-use crate::render::template_value;
+use crate::render::document::Output;
+use crate::render::{template_value, vm_table};
 use crate::report::UsageError;
 use crate::signals::interruptible;
 use ignite_engine::{Engine, EngineError, ErrorKind};
@@ -17,7 +17,7 @@ use jiff::Timestamp;
 pub struct Args {
     /// How it is shown
     #[arg(short, long, value_enum, default_value = "json", value_name = "FORMAT")]
-    pub output: Format,
+    pub output: Output,
     /// What is printed instead.
     #[command(flatten)]
     pub form: Form,
@@ -53,10 +53,10 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
 }
 
 /// The first kind that has the object; what is wrong with the first is told when none has.
-async fn first(engine: &Engine, kinds: &[Kind], query: &str, format: Format) -> anyhow::Result<(Value, String)> {
+async fn first(engine: &Engine, kinds: &[Kind], query: &str, output: Output) -> anyhow::Result<(Value, String)> {
     let mut missing = None;
     for kind in kinds {
-        match inspect(engine, *kind, query, format).await {
+        match inspect(engine, *kind, query, output).await {
             Err(error) if is_not_found(&error) => missing = missing.or(Some(error)),
             found => return found,
         }
@@ -64,21 +64,21 @@ async fn first(engine: &Engine, kinds: &[Kind], query: &str, format: Format) -> 
     Err(missing.unwrap_or_else(|| anyhow::anyhow!("there is no kind to look in")))
 }
 
-/// The object as templates see it, and as a document.
-async fn inspect(engine: &Engine, kind: Kind, query: &str, format: Format) -> anyhow::Result<(Value, String)> {
+/// The object as templates see it, and as `--output` shows it.
+async fn inspect(engine: &Engine, kind: Kind, query: &str, output: Output) -> anyhow::Result<(Value, String)> {
     let now = Timestamp::now();
     Ok(match kind {
         Kind::Vm => {
             let vm = engine.inspect(&engine.find_vm(query)?).await?;
-            (template_value::vm(&vm, now), document::render(&vm, format)?)
+            (template_value::vm(&vm, now), output.one(&vm, now, vm_table::render)?)
         }
         Kind::Image => {
             let image = engine.inspect_image(&engine.find_image(query)?)?;
-            (template_value::image(&image, now), document::render(&image, format)?)
+            (template_value::image(&image, now), output.one(&image, now, image::ls::render)?)
         }
         Kind::Kernel => {
             let kernel = engine.inspect_kernel(&engine.find_kernel(query)?)?;
-            (template_value::kernel(&kernel, now), document::render(&kernel, format)?)
+            (template_value::kernel(&kernel, now), output.one(&kernel, now, kernel::ls::render)?)
         }
     })
 }

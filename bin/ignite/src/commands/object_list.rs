@@ -1,10 +1,9 @@
 //! What the lists of images and of kernels have in common: filters, templates, formats, and ids with `-q`.
 
-use crate::commands::ps::{Output, name_line};
 use crate::commands::selection::{Filter, Selection, print_each};
 use crate::commands::{print, print_line};
 use crate::context::Context;
-use crate::render::document::{self, Format};
+use crate::render::document::Output;
 use ignite_api::ApiObject;
 use ignite_template::Value;
 use jiff::Timestamp;
@@ -46,12 +45,6 @@ pub fn show<T: ApiObject + Serialize>(
         }
         return Ok(0);
     }
-    print(&match args.output {
-        Output::Table => table(&objects, now, false),
-        Output::Wide => table(&objects, now, true),
-        Output::Json => document::render(&objects, Format::Json)?,
-        Output::Yaml => document::render(&objects, Format::Yaml)?,
-        Output::Name => objects.iter().map(|object| name_line(object.metadata())).collect(),
-    })?;
+    print(&args.output.list(&objects, now, table)?)?;
     Ok(0)
 }

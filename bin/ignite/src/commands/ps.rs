@@ -3,11 +3,11 @@
 use crate::commands::selection::{Filter, Selection, print_each};
 use crate::commands::{print, print_line};
 use crate::context::Context;
-use crate::render::document::{self, Format};
+use crate::render::document::Output;
 use crate::render::{template_value, vm_table};
 use crate::report;
 use crate::signals::interruptible;
-use ignite_api::{ObjectMeta, Vm};
+use ignite_api::Vm;
 use jiff::Timestamp;
 
 /// Flags of `ps`.
@@ -23,22 +23,6 @@ pub struct Args {
     /// Which of them, and what is printed of each.
     #[command(flatten)]
     pub selection: Selection,
-}
-
-/// `--output`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Output {
-    /// A table
-    #[default]
-    Table,
-    /// A table with more columns
-    Wide,
-    /// A JSON array of the objects
-    Json,
-    /// A YAML list of the objects
-    Yaml,
-    /// Names, one a line
-    Name,
 }
 
 /// Prints the table, the objects, or the ids.
@@ -58,22 +42,8 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     if context.is_quiet() {
         return print_ids(&vms);
     }
-    print(&match args.output {
-        Output::Table => vm_table::render(&vms, now),
-        Output::Wide => vm_table::render_wide(&vms, now),
-        Output::Json => document::render(&vms, Format::Json)?,
-        Output::Yaml => document::render(&vms, Format::Yaml)?,
-        Output::Name => vms.iter().map(|vm| name_line(&vm.metadata)).collect(),
-    })?;
+    print(&args.output.list(&vms, now, vm_table::render)?)?;
     Ok(0)
-}
-
-/// The name of an object, else its id, as a line.
-pub fn name_line(metadata: &ObjectMeta) -> String {
-    match (&metadata.uid, metadata.name.as_str()) {
-        (Some(uid), "") => format!("{uid}\n"),
-        (_, name) => format!("{name}\n"),
-    }
 }
 
 fn print_ids(vms: &[Vm]) -> anyhow::Result<u8> {

@@ -25,13 +25,15 @@ const WIDE_COLUMNS: [&str; 16] = [
     "LABELS",
 ];
 
-/// Weave Ignite's columns.
-pub fn render(vms: &[Vm], now: Timestamp) -> String {
+/// Weave Ignite's columns; `is_wide`: also what runs the VM.
+pub fn render(vms: &[Vm], now: Timestamp, is_wide: bool) -> String {
+    if is_wide {
+        return render_wide(vms, now);
+    }
     table::render(COLUMNS, vms.iter().map(|vm| row(vm, now)).collect())
 }
 
-/// The same, and what runs the VM.
-pub fn render_wide(vms: &[Vm], now: Timestamp) -> String {
+fn render_wide(vms: &[Vm], now: Timestamp) -> String {
     let rows = vms.iter().map(|vm| {
         let mut cells = row(vm, now).into_iter().chain(wide_cells(vm));
         std::array::from_fn(|_| cells.next().unwrap_or_default())
@@ -115,12 +117,12 @@ mod tests {
     #[test]
     fn the_columns_are_those_of_weave_ignite() {
         let now = "2026-01-02T03:04:05Z".parse().unwrap();
-        insta::assert_snapshot!(render(&[vm()], now));
+        insta::assert_snapshot!(render(&[vm()], now, false));
     }
 
     #[test]
     fn a_wide_table_tells_what_runs_the_vm() {
         let now = "2026-01-02T03:04:05Z".parse().unwrap();
-        insta::assert_snapshot!(render_wide(&[vm()], now));
+        insta::assert_snapshot!(render(&[vm()], now, true));
     }
 }

@@ -1,9 +1,9 @@
 //! `ignite image inspect`.
 
-use crate::commands::print;
+use crate::commands::{print, image};
 use crate::commands::selection::{Form, print_each};
 use crate::context::Context;
-use crate::render::document::{self, Format};
+use crate::render::document::Output;
 use crate::render::template_value;
 use jiff::Timestamp;
 
@@ -12,7 +12,7 @@ use jiff::Timestamp;
 pub struct Args {
     /// How it is shown
     #[arg(short, long, value_enum, default_value = "json", value_name = "FORMAT")]
-    pub output: Format,
+    pub output: Output,
     /// What is printed instead.
     #[command(flatten)]
     pub form: Form,
@@ -23,12 +23,13 @@ pub struct Args {
 /// Prints the image.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     let template = args.form.parse()?;
+    let now = Timestamp::now();
     let engine = context.engine()?;
     let image = engine.inspect_image(&engine.find_image(&args.image)?)?;
     if let Some(template) = template {
-        print_each(&template, [template_value::image(&image, Timestamp::now())])?;
+        print_each(&template, [template_value::image(&image, now)])?;
         return Ok(0);
     }
-    print(&document::render(&image, args.output)?)?;
+    print(&args.output.one(&image, now, image::ls::render)?)?;
     Ok(0)
 }

@@ -1,9 +1,9 @@
 //! `ignite kernel inspect`.
 
-use crate::commands::print;
+use crate::commands::{print, kernel};
 use crate::commands::selection::{Form, print_each};
 use crate::context::Context;
-use crate::render::document::{self, Format};
+use crate::render::document::Output;
 use crate::render::template_value;
 use jiff::Timestamp;
 
@@ -12,7 +12,7 @@ use jiff::Timestamp;
 pub struct Args {
     /// How it is shown
     #[arg(short, long, value_enum, default_value = "json", value_name = "FORMAT")]
-    pub output: Format,
+    pub output: Output,
     /// What is printed instead.
     #[command(flatten)]
     pub form: Form,
@@ -23,12 +23,13 @@ pub struct Args {
 /// Prints the kernel.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     let template = args.form.parse()?;
+    let now = Timestamp::now();
     let engine = context.engine()?;
     let kernel = engine.inspect_kernel(&engine.find_kernel(&args.kernel)?)?;
     if let Some(template) = template {
-        print_each(&template, [template_value::kernel(&kernel, Timestamp::now())])?;
+        print_each(&template, [template_value::kernel(&kernel, now)])?;
         return Ok(0);
     }
-    print(&document::render(&kernel, args.output)?)?;
+    print(&args.output.one(&kernel, now, kernel::ls::render)?)?;
     Ok(0)
 }

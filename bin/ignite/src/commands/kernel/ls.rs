@@ -14,7 +14,8 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     object_list::show(&args, context, "kernel", kernels, template_value::kernel, render)
 }
 
-fn render(kernels: &[Kernel], now: Timestamp, is_wide: bool) -> String {
+/// The table of them; `is_wide`: with more columns.
+pub fn render(kernels: &[Kernel], now: Timestamp, is_wide: bool) -> String {
     if is_wide {
         return render_wide(kernels, now);
     }

@@ -22,6 +22,6 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
         }
         return Ok(0);
     }
-    print(&vm_table::render(&vms, Timestamp::now()))?;
+    print(&vm_table::render(&vms, Timestamp::now(), false))?;
     Ok(0)
 }
