@@ -1,7 +1,7 @@
 //! `ignite inspect`: an object as it is stored and observed.
 
-use crate::commands::{image, kernel, print};
 use crate::commands::selection::{Form, print_each};
+use crate::commands::{image, kernel, print};
 use crate::context::Context;
 use crate::render::document::Output;
 use crate::render::{template_value, vm_table};

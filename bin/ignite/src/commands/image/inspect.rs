@@ -1,7 +1,7 @@
 //! `ignite image inspect`.
 
-use crate::commands::{print, image};
 use crate::commands::selection::{Form, print_each};
+use crate::commands::{image, print};
 use crate::context::Context;
 use crate::render::document::Output;
 use crate::render::template_value;

@@ -1,7 +1,7 @@
 //! `ignite kernel inspect`.
 
-use crate::commands::{print, kernel};
 use crate::commands::selection::{Form, print_each};
+use crate::commands::{kernel, print};
 use crate::context::Context;
 use crate::render::document::Output;
 use crate::render::template_value;
