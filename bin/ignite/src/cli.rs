@@ -66,6 +66,9 @@ pub struct GlobalFlags {
     /// Print only ids [env: IGNITE_QUIET]
     #[arg(short, long, global = true)]
     pub quiet: bool,
+    /// Firecracker to use [env: IGNITE_FIRECRACKER] [default: the first in bin of the data directory, or in PATH]
+    #[arg(long, global = true, value_name = "PROGRAM", hide_short_help = true)]
+    pub firecracker: Option<PathBuf>,
     /// Speak plain http to this registry (may be repeated) [env: IGNITE_PLAIN_HTTP]
     #[arg(long, global = true, value_name = "HOST[:PORT]", hide_short_help = true)]
     pub plain_http: Vec<String>,

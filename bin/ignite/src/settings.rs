@@ -29,6 +29,7 @@
 //!  source of pulls     --runtime               IGNITE_RUNTIME               runtime               registry
 //!  id prefix           --id-prefix             IGNITE_ID_PREFIX             idPrefix              ignite
 //!  VMM                 --vmm                   IGNITE_VMM                   vmDefaults.vmm        by what the host allows
+//!  Firecracker         --firecracker           IGNITE_FIRECRACKER                                 <data dir>/bin, PATH, /usr/…
 //!  VM defaults         flags of run, create                                 vmDefaults            1 CPU, 512MB, 4GB
 //! ```
 //!
@@ -47,7 +48,7 @@ use ignite_engine::PullOptions;
 use rustix::fs::{Mode, Uid};
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use tracing::level_filters::LevelFilter;
 
@@ -81,6 +82,8 @@ pub struct Settings {
     /// Prefix of a new VM's names on the host; absent: `ignite`.
     pub id_prefix: Option<String>,
     spawn_program: PathBuf,
+    firecracker: Option<PathBuf>,
+    program_dirs: Vec<PathBuf>,
     is_root: bool,
     pull: PullOptions,
 }
@@ -93,6 +96,8 @@ impl Settings {
             run_dir: self.run_dir.clone(),
             spawn_program: self.spawn_program.clone(),
             is_root: self.is_root,
+            firecracker: self.firecracker.clone(),
+            program_dirs: self.program_dirs.clone(),
             pull: self.pull.clone(),
             boot_dir: PathBuf::from("/boot"),
             modules_dir: PathBuf::from("/lib/modules"),
@@ -188,6 +193,12 @@ pub fn resolve(flags: &GlobalFlags, host: &Host) -> anyhow::Result<Settings> {
         quiet: flags.quiet || host.var("IGNITE_QUIET").is_some_and(|value| value != "0" && value != "false"),
         vm_defaults,
         spawn_program: find_program(SPAWN_PROGRAM, host),
+        firecracker: flags
+            .firecracker
+            .as_ref()
+            .map(|path| host.working_dir.join(path))
+            .or_else(|| host.path("IGNITE_FIRECRACKER")),
+        program_dirs: program_dirs(host),
         is_root: host.uid == 0,
         pull: pull_options(flags, host, config.registry_config_dir)?,
         data_dir,
@@ -344,11 +355,15 @@ fn find_program(name: &str, host: &Host) -> PathBuf {
     if beside.is_file() {
         return beside;
     }
-    let path = host.var("PATH").cloned().unwrap_or_else(|| OsString::from_vec(Vec::new()));
-    let found =
-        std::env::split_paths(&path).filter(|dir| dir.is_absolute()).map(|dir| dir.join(name)).find(|p| p.is_file());
+    let found = program_dirs(host).into_iter().map(|dir| dir.join(name)).find(|program| program.is_file());
     // The bare name makes the engine's error say what is missing; `doctor` says where it belongs.
     found.unwrap_or_else(|| PathBuf::from(name))
+}
+
+/// The directories of `PATH` that are so wherever one stands.
+fn program_dirs(host: &Host) -> Vec<PathBuf> {
+    let path = host.var("PATH").cloned().unwrap_or_default();
+    std::env::split_paths(&path).filter(|dir| dir.is_absolute()).collect()
 }
 
 #[cfg(test)]

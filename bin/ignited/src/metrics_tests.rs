@@ -26,6 +26,8 @@ fn world(vms: u64) -> World {
         spawn_program: PathBuf::new(),
         is_root: false,
         pull: Default::default(),
+        firecracker: None,
+        program_dirs: Vec::new(),
         boot_dir: PathBuf::new(),
         modules_dir: PathBuf::new(),
     };

@@ -377,6 +377,9 @@ pub struct VmStatus {
     /// VMM chosen at the first start, kept for the VM's life: `qemu`, `firecracker`, ...
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vmm: Option<String>,
+    /// Why that one: what the preferred ones lack, or that it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vmm_reason: Option<String>,
     /// `kvm` or `tcg` while it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accelerator: Option<String>,

@@ -102,13 +102,12 @@ impl Engine {
     }
 
     fn check_vmm(&self) -> Check {
-        let driver = match ignite_vmm::drivers::auto() {
-            Ok(driver) => driver,
-            Err(error) => return Check::failure("VMM", error.to_string(), crate::EngineError::from(error).hint()),
-        };
-        match driver.capabilities() {
-            Ok(found) => {
-                let detail = format!("{} {} ({})", driver.name(), found.program.display(), found.accelerator.as_str());
+        let chosen = ignite_vmm::choice::choose(None, &self.vmm_programs(), &ignite_vmm::choice::Needs::default());
+        match chosen {
+            Ok(chosen) => {
+                let found = chosen.capabilities;
+                let detail =
+                    format!("{} {} ({})", chosen.driver.name(), found.program.display(), found.accelerator.as_str());
                 match found.accelerator_note {
                     Some(note) => Check::warning("VMM", format!("{detail}: {note}"), None),
                     None => Check::ok("VMM", detail),

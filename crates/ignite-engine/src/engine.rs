@@ -17,6 +17,11 @@ pub struct Settings {
     pub spawn_program: PathBuf,
     /// We are root.
     pub is_root: bool,
+    /// The Firecracker to use; absent: the first in `bin` of the data directory, `program_dirs`, or where programs usually
+    /// are.
+    pub firecracker: Option<PathBuf>,
+    /// Where the user's programs are.
+    pub program_dirs: Vec<PathBuf>,
     /// How images are pulled.
     pub pull: ignite_oci::PullOptions,
     /// Where the host's own kernels are, usually `/boot`.

@@ -343,7 +343,9 @@ impl EngineError {
             EngineError::IsRunning(name) => Some(format!("stop it first, or: ignite rm -f {name}")),
             EngineError::StartFailed { hint, .. } => hint.clone(),
             EngineError::Vmm(
-                ignite_vmm::VmmError::ProgramMissing { hint, .. } | ignite_vmm::VmmError::Unsupported { hint, .. },
+                ignite_vmm::VmmError::ProgramMissing { hint, .. }
+                | ignite_vmm::VmmError::Unsupported { hint, .. }
+                | ignite_vmm::VmmError::Unfit { hint, .. },
             ) => Some(hint.clone()),
             EngineError::Network { source, .. } => source.hint(),
             EngineError::Networks(source) => source.hint(),

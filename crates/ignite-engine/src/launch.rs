@@ -32,6 +32,7 @@ const BOOT_TIMEOUT_MS: u64 = 180_000;
 /// What was decided on the host for this start.
 pub(crate) struct Decided {
     pub(crate) driver: String,
+    pub(crate) program: PathBuf,
     pub(crate) locator: DriveLocator,
     pub(crate) network: String,
     pub(crate) kernel: PathBuf,
@@ -65,6 +66,7 @@ impl Engine {
             data_dir: self.paths.data().to_owned(),
             run_dir: self.paths.run().to_owned(),
             driver: decided.driver,
+            program: decided.program,
             configure: Configure {
                 hostname: hostname(vm),
                 root: root_of(vm.spec.root_disk, &drives, &decided.locator),

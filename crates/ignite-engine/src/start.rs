@@ -13,7 +13,8 @@ use ignite_api::{Phase, Uid, Vm};
 use ignite_network::AttachRequest;
 use ignite_store::{FileLock, StoreError, atomic};
 use ignite_supervisor::ReadyEvent;
-use ignite_vmm::{Accelerator, Driver};
+use ignite_vmm::Accelerator;
+use ignite_vmm::choice::Choice;
 use std::fs::OpenOptions;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
@@ -92,9 +93,10 @@ impl Engine {
             other => other?,
         };
 
-        let driver = self.driver_for(&vm)?;
-        let capabilities = driver.capabilities()?;
-        let mut notes = Vec::new();
+        let kernel_uid =
+            vm.status.kernel.as_ref().and_then(|kernel| kernel.uid.clone()).ok_or(EngineError::NoKernel)?;
+        let Choice { driver, capabilities, reason, note } = self.choose_vmm(&vm, &kernel_uid)?;
+        let mut notes: Vec<String> = note.into_iter().collect();
         if capabilities.accelerator == Accelerator::Tcg
             && let Some(note) = &capabilities.accelerator_note
         {
@@ -102,12 +104,11 @@ impl Engine {
         }
         volumes::ensure(&vm.spec.storage)?;
         let network = self.network_for(&vm, uid)?;
-        let kernel_uid =
-            vm.status.kernel.as_ref().and_then(|kernel| kernel.uid.clone()).ok_or(EngineError::NoKernel)?;
         let kernel_dir = self.kernel_dir(&kernel_uid);
         let modules = kernel_dir.join("modules.ext4");
         let decided = Decided {
             driver: driver.name().to_owned(),
+            program: capabilities.program,
             locator: capabilities.drive_locator,
             network,
             kernel: kernel_dir.join("vmlinux"),
@@ -130,6 +131,10 @@ impl Engine {
         vm.status.phase = phase;
         vm.status.reason = None;
         vm.status.exit_code = None;
+        // Later starts are by the same one, whose reason stays.
+        if vm.status.vmm.is_none() {
+            vm.status.vmm_reason = Some(reason);
+        }
         vm.status.vmm = Some(driver.name().to_owned());
         vm.status.starts += 1;
         vm.status.restarts = 0;
@@ -144,18 +149,6 @@ impl Engine {
                 self.remove_run_dir(&run_dir)?;
                 Err(error)
             }
-        }
-    }
-
-    fn driver_for(&self, vm: &Vm) -> Result<Arc<dyn Driver>, EngineError> {
-        match vm.status.vmm.as_ref().or(vm.spec.vmm.as_ref()).map(String::as_str) {
-            None | Some("auto") => Ok(ignite_vmm::drivers::auto()?),
-            Some(name) => ignite_vmm::drivers::find(name).ok_or_else(|| {
-                EngineError::Vmm(ignite_vmm::VmmError::Unsupported {
-                    what: format!("unknown VMM {name:?}"),
-                    hint: format!("use one of: {}", ignite_vmm::drivers::names().join(", ")),
-                })
-            }),
         }
     }
 
@@ -181,6 +174,7 @@ impl Engine {
             names: network_names(vm),
             network: vm.spec.network.clone(),
             dhcp: dhcp_interfaces(&vm.metadata.annotations),
+            carrier: None,
             name_servers: vm.spec.dns_config.as_ref().map(|dns| dns.nameservers.clone()).unwrap_or_default(),
             run_dir: self.paths.run_vm(uid),
             record_dir: self.paths.vm(uid),
@@ -241,7 +235,7 @@ impl Engine {
 }
 
 /// The network that a VM asks for, or gets here when it asks for none.
-fn network_mode(vm: &Vm) -> String {
+pub(crate) fn network_mode(vm: &Vm) -> String {
     match vm.spec.network.mode.as_deref() {
         None | Some("auto") => ignite_network::plugins::auto_mode().to_owned(),
         Some(mode) => mode.to_owned(),

@@ -20,4 +20,4 @@ mod ports;
 
 pub use error::NetworkError;
 pub use names::{Peer, PeerWatch};
-pub use plugin::{AttachRequest, Attachment, GuestNic, GuestNicBackend, Helper, Plugin};
+pub use plugin::{AttachRequest, Attachment, Carrier, GuestNic, GuestNicBackend, Helper, Plugin};

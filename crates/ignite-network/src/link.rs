@@ -28,6 +28,8 @@ use std::path::Path;
 pub(crate) const TUN_DEVICE: &str = "/dev/net/tun";
 /// `_IOW('T', 202, int)` (`linux/if_tun.h`).
 const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
+/// `_IOW('T', 203, int)` (`linux/if_tun.h`).
+const TUNSETPERSIST: libc::c_ulong = 0x4004_54cb;
 /// Handle of the ingress qdisc, `ffff:`.
 const INGRESS: u32 = 0xffff_0000;
 /// `ETH_P_ALL`, in network order as a filter has it.
@@ -58,6 +60,15 @@ pub(crate) enum Dhcp {
     Served,
 }
 
+/// What keeps a tap in being.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TapHold {
+    /// Its open queue.
+    ByItsQueue,
+    /// Nothing but its namespace: whoever is in there may open it by its name.
+    ByItsName,
+}
+
 impl Dhcp {
     /// IPv4 without options, UDP, to port 67.
     fn kept(self) -> Option<TcU32Selector> {
@@ -72,9 +83,9 @@ pub(crate) fn tap_name(ifname: &str) -> String {
     format!("vm_{ifname}").chars().take(libc::IFNAMSIZ - 1).collect()
 }
 
-/// Connects the interface of the calling thread's namespace to a new tap, which lasts as long as its descriptor is open.
+/// Connects the interface of the calling thread's namespace to a new tap; its queue, where that holds it.
 /// Blocks; to be called in a thread without a runtime.
-pub(crate) fn take_over(ifname: &str, dhcp: Dhcp) -> Result<(Interface, OwnedFd), NetworkError> {
+pub(crate) fn take_over(ifname: &str, dhcp: Dhcp, hold: TapHold) -> Result<(Interface, Option<OwnedFd>), NetworkError> {
     let failed = |source| NetworkError::Io { what: format!("connect {ifname} to the VM"), source };
     let tap_name = tap_name(ifname);
     let tap = open_tap(&tap_name).map_err(io_error("make tap", Path::new(&tap_name)))?;
@@ -86,7 +97,17 @@ pub(crate) fn take_over(ifname: &str, dhcp: Dhcp) -> Result<(Interface, OwnedFd)
         connection.abort();
         interface.map_err(to_io)
     });
-    Ok((interface.map_err(failed)?, tap))
+    let interface = interface.map_err(failed)?;
+    match hold {
+        TapHold::ByItsQueue => Ok((interface, Some(tap))),
+        TapHold::ByItsName => {
+            // SAFETY: the descriptor is open, and this request's argument is a number.
+            if unsafe { libc::ioctl(tap.as_raw_fd(), TUNSETPERSIST as _, 1) } < 0 {
+                return Err(io_error("keep tap", Path::new(&tap_name))(io::Error::last_os_error()));
+            }
+            Ok((interface, None))
+        }
+    }
 }
 
 async fn connect(handle: &Handle, ifname: &str, tap_name: &str, dhcp: Dhcp) -> Result<Interface, rtnetlink::Error> {

@@ -13,6 +13,8 @@ use std::path::PathBuf;
 pub trait Plugin: Send + Sync {
     /// Name in the plugin table and in `status.network.plugin`.
     fn name(&self) -> &'static str;
+    /// What it can hand over, preferred first; empty: VMs get no interface.
+    fn carriers(&self) -> &'static [Carrier];
     /// Asked before the host is touched: programs present, ports free (right protocol and address), privileges.
     fn check(&self, request: &AttachRequest) -> Result<(), NetworkError>;
     /// Connects. An `Err` leaves nothing behind.
@@ -35,6 +37,8 @@ pub struct AttachRequest {
     pub network: NetworkSpec,
     /// Interfaces whose guest asks by DHCP.
     pub dhcp: Vec<String>,
+    /// What of [`Plugin::carriers`] is to be handed over; absent: the first.
+    pub carrier: Option<Carrier>,
     /// Name servers its owner wants; empty: the network's.
     pub name_servers: Vec<String>,
     /// Run directory of this VM, where records and logs of helper processes go.
@@ -121,17 +125,28 @@ pub struct GuestNic {
     pub backend: GuestNicBackend,
 }
 
+/// A kind of [`GuestNicBackend`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// An open queue of a tap.
+    TapQueue,
+    /// A tap that waits for someone to open it by its name.
+    Tap,
+    /// A stream socket.
+    Stream,
+}
+
 /// What carries a guest NIC's frames on the host.
 #[derive(Debug)]
 pub enum GuestNicBackend {
-    /// A tap device in a network namespace; it is gone when its queue is closed.
+    /// The open queue of a tap device, each frame after a `virtio_net_hdr`; the device is gone when it is closed.
+    TapQueue(OwnedFd),
+    /// A tap device (`IFF_VNET_HDR`) that nobody has open; it is gone with its network namespace.
     Tap {
         /// Device name.
         name: String,
         /// Path of the namespace.
         netns: PathBuf,
-        /// Its open queue, each frame after a `virtio_net_hdr`.
-        queue: OwnedFd,
     },
     /// A connected stream socket with u32 BE length-prefixed frames.
     Stream(OwnedFd),

@@ -5,10 +5,10 @@ mod throwaway;
 use ignite_api::PortMapping;
 use ignite_api::network::NetworkSpec;
 use ignite_network::plugins::cni::CniNetwork;
-use ignite_network::{AttachRequest, Attachment, GuestNic, GuestNicBackend, NetworkError, Peer, Plugin};
+use ignite_network::{AttachRequest, Attachment, Carrier, GuestNic, GuestNicBackend, NetworkError, Peer, Plugin};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -63,13 +63,17 @@ async fn assert_detached(network: &CniNetwork, request: &AttachRequest) {
 
 fn queue(nic: &GuestNic) -> &OwnedFd {
     match &nic.backend {
-        GuestNicBackend::Tap { queue, .. } => queue,
-        GuestNicBackend::Stream(_) => panic!("no tap"),
+        GuestNicBackend::TapQueue(queue) => queue,
+        GuestNicBackend::Tap { .. } | GuestNicBackend::Stream(_) => panic!("no queue"),
     }
 }
 
 /// Asks for the MAC address of `target` as the guest would, and tells whether somebody answers.
 fn is_answered(nic: &GuestNic, source: [u8; 4], target: [u8; 4]) -> bool {
+    is_answered_on(queue(nic), nic, source, target)
+}
+
+fn is_answered_on(tap: &OwnedFd, nic: &GuestNic, source: [u8; 4], target: [u8; 4]) -> bool {
     let mac: Vec<u8> = nic.mac.split(':').map(|octet| u8::from_str_radix(octet, 16).unwrap()).collect();
     // A `virtio_net_hdr` without offloads, then an ARP request.
     let mut frame = vec![0; 10];
@@ -80,7 +84,6 @@ fn is_answered(nic: &GuestNic, source: [u8; 4], target: [u8; 4]) -> bool {
     frame.extend(source);
     frame.extend([0; 6]);
     frame.extend(target);
-    let tap = queue(nic);
     rustix::io::write(tap, &frame).unwrap();
     let deadline = Instant::now() + Duration::from_secs(5);
     while Instant::now() < deadline {
@@ -94,6 +97,56 @@ fn is_answered(nic: &GuestNic, source: [u8; 4], target: [u8; 4]) -> bool {
         }
     }
     false
+}
+
+/// Opens a tap by its name in its namespace, as a VMM of that namespace does that has no privilege.
+fn open_by_name(nic: &GuestNic) -> OwnedFd {
+    let GuestNicBackend::Tap { name, netns } = &nic.backend else { panic!("not a tap by its name") };
+    let (name, netns) = (name.clone(), netns.clone());
+    let opened = std::thread::spawn(move || {
+        let namespace = fs::File::open(netns).unwrap();
+        rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(rustix::thread::LinkNameSpaceType::Network))
+            .unwrap();
+        rustix::thread::set_capabilities(
+            None,
+            rustix::thread::CapabilitySets {
+                effective: rustix::thread::CapabilitySet::empty(),
+                permitted: rustix::thread::CapabilitySet::empty(),
+                inheritable: rustix::thread::CapabilitySet::empty(),
+            },
+        )
+        .unwrap();
+        let device = fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").unwrap();
+        let mut request = [0_u8; 40];
+        request[..name.len()].copy_from_slice(name.as_bytes());
+        let flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as u16;
+        request[16..18].copy_from_slice(&flags.to_ne_bytes());
+        // SAFETY: TUNSETIFF reads and writes a `struct ifreq` of 40 bytes, which outlives the call.
+        let result = unsafe { libc::ioctl(device.as_raw_fd(), 0x4004_54ca, request.as_mut_ptr()) };
+        assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+        OwnedFd::from(device)
+    });
+    opened.join().unwrap()
+}
+
+#[tokio::test]
+async fn a_tap_waits_for_a_vmm_that_opens_it_by_its_name_and_leaves_nothing() {
+    if !is_inside("a_tap_waits_for_a_vmm_that_opens_it_by_its_name_and_leaves_nothing") {
+        return;
+    }
+    let host = Host::new();
+    let network = CniNetwork::new();
+    let web = AttachRequest { carrier: Some(Carrier::Tap), ..host.vm("00000000000000d1", "") };
+    for _ in ["opened", "opened again, as after a reboot"] {
+        let attachment = network.attach(&web).await.unwrap();
+        let nic = &attachment.nics[0];
+        let address = nic.addresses[0].trim_end_matches("/16").parse::<std::net::Ipv4Addr>().unwrap();
+        let tap = open_by_name(nic);
+        assert!(is_answered_on(&tap, nic, address.octets(), [10, 61, 0, 1]), "the gateway does not answer the guest");
+        drop((tap, attachment));
+        assert_detached(&network, &web).await;
+    }
+    assert_eq!(left_behind(), [""; 0]);
 }
 
 #[tokio::test]

@@ -106,7 +106,9 @@ impl SupervisorError {
             SupervisorError::Network(error) => error.hint(),
             SupervisorError::NoHostGateway => Some("name an address, or use --network cni".into()),
             SupervisorError::Vmm(
-                ignite_vmm::VmmError::ProgramMissing { hint, .. } | ignite_vmm::VmmError::Unsupported { hint, .. },
+                ignite_vmm::VmmError::ProgramMissing { hint, .. }
+                | ignite_vmm::VmmError::Unsupported { hint, .. }
+                | ignite_vmm::VmmError::Unfit { hint, .. },
             ) => Some(hint.clone()),
             SupervisorError::Vmm(ignite_vmm::VmmError::Jail {
                 source: ignite_vmm::jail::JailError::TooLittle(_),

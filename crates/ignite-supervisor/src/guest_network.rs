@@ -4,11 +4,30 @@ use crate::error::SupervisorError;
 use crate::launch::{Launch, LaunchNetwork};
 use ignite_agent_protocol::message::{Configure, Dns, HostsEntry, Interface, Route};
 use ignite_api::network::HOST_GATEWAY;
-use ignite_network::{AttachRequest, Attachment, GuestNic, Peer, PeerWatch};
+use ignite_network::{AttachRequest, Attachment, Carrier, GuestNic, Peer, PeerWatch, Plugin};
 use ignite_store::Paths;
+use ignite_vmm::Capabilities;
+
+/// The kinds of carrier of a network as VMMs call them.
+pub fn carriers(plugin: &dyn Plugin) -> Vec<ignite_vmm::Carrier> {
+    plugin.carriers().iter().map(|carrier| vmm_carrier(*carrier)).collect()
+}
+
+fn vmm_carrier(carrier: Carrier) -> ignite_vmm::Carrier {
+    match carrier {
+        Carrier::TapQueue => ignite_vmm::Carrier::TapQueue,
+        Carrier::Tap => ignite_vmm::Carrier::Tap,
+        Carrier::Stream => ignite_vmm::Carrier::Stream,
+    }
+}
+
+/// What the network is to hand over: the first that the VMM takes.
+pub fn carrier_for(plugin: &dyn Plugin, capabilities: &Capabilities) -> Option<Carrier> {
+    plugin.carriers().iter().copied().find(|carrier| capabilities.carriers.contains(&vmm_carrier(*carrier)))
+}
 
 /// What is asked of the network.
-pub fn attach_request(launch: &Launch) -> AttachRequest {
+pub fn attach_request(launch: &Launch, carrier: Option<Carrier>) -> AttachRequest {
     let paths = Paths::new(&launch.data_dir, &launch.run_dir);
     AttachRequest {
         vm_uid: launch.uid.to_string(),
@@ -16,6 +35,7 @@ pub fn attach_request(launch: &Launch) -> AttachRequest {
         names: launch.network.names.clone(),
         network: launch.network.spec.clone(),
         dhcp: launch.network.dhcp.clone(),
+        carrier,
         name_servers: launch.configure.dns.as_ref().map(|dns| dns.servers.clone()).unwrap_or_default(),
         run_dir: paths.run_vm(&launch.uid),
         record_dir: paths.vm(&launch.uid),

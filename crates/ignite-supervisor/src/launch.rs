@@ -21,6 +21,8 @@ pub struct Launch {
     pub run_dir: PathBuf,
     /// Driver that boots it.
     pub driver: String,
+    /// Its program.
+    pub program: PathBuf,
     /// What is booted.
     pub boot: LaunchBoot,
     /// How it is connected.

@@ -16,7 +16,7 @@ pub mod ending;
 pub mod error;
 pub mod fanout;
 pub mod guest;
-mod guest_network;
+pub mod guest_network;
 pub mod launch;
 pub mod life;
 pub mod restart;
@@ -37,5 +37,5 @@ pub use supervise::supervise;
 
 /// The driver that a launch names, from the table.
 pub fn driver_of(launch: &Launch) -> Option<std::sync::Arc<dyn ignite_vmm::Driver>> {
-    ignite_vmm::drivers::find(&launch.driver)
+    ignite_vmm::drivers::at(&launch.driver, &launch.program)
 }

@@ -17,7 +17,7 @@ use ignite_api::Phase;
 use ignite_api::lifecycle::Event;
 use ignite_api::vm::Isolation;
 use ignite_network::{Attachment, GuestNicBackend, Helper};
-use ignite_vmm::{BootSpec, Drive, Driver, ExitCause, IsolationWanted, Machine, Nic, NicBackend, RunDir};
+use ignite_vmm::{Accelerator, BootSpec, Drive, Driver, ExitCause, IsolationWanted, Machine, Nic, NicBackend, RunDir};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::Signal;
@@ -74,9 +74,14 @@ impl Run<'_> {
             Ok(plugin) => plugin,
             Err(error) => return self.broken(&error.into()),
         };
-        let request = guest_network::attach_request(self.launch);
+        let capabilities = match self.driver.capabilities() {
+            Ok(capabilities) => capabilities,
+            Err(error) => return self.broken(&error.into()),
+        };
+        let carrier = guest_network::carrier_for(plugin.as_ref(), &capabilities);
+        let request = guest_network::attach_request(self.launch, carrier);
         let result = match plugin.attach(&request).await {
-            Ok(attachment) => self.with_network(attachment, plugin.name()).await,
+            Ok(attachment) => self.with_network(attachment, plugin.name(), capabilities.accelerator).await,
             Err(error) => Err(error.into()),
         };
         for error in plugin.detach(&request).await {
@@ -97,8 +102,12 @@ impl Run<'_> {
         Outcome::Ended(Ending { phase, exit_code, reason: Some(error.chain()) })
     }
 
-    async fn with_network(&mut self, mut attachment: Attachment, plugin: &str) -> Result<Outcome, SupervisorError> {
-        let accelerator = self.driver.capabilities()?.accelerator;
+    async fn with_network(
+        &mut self,
+        mut attachment: Attachment,
+        plugin: &str,
+        accelerator: Accelerator,
+    ) -> Result<Outcome, SupervisorError> {
         let configure = configure_for(self.launch, &attachment)?;
         let addresses: Vec<String> = attachment.nics.iter().flat_map(|nic| &nic.addresses).map(|a| bare(a)).collect();
         let spec = boot_spec(self.launch, &mut attachment);
@@ -429,7 +438,8 @@ fn boot_spec(launch: &Launch, attachment: &mut Attachment) -> BootSpec {
             mac: nic.mac,
             mtu: nic.mtu,
             backend: match nic.backend {
-                GuestNicBackend::Tap { queue, .. } => NicBackend::TapQueue(Arc::new(queue)),
+                GuestNicBackend::TapQueue(queue) => NicBackend::TapQueue(Arc::new(queue)),
+                GuestNicBackend::Tap { name, netns } => NicBackend::Tap { name, netns: Some(netns) },
                 GuestNicBackend::Stream(socket) => NicBackend::Stream(Arc::new(socket)),
             },
         })

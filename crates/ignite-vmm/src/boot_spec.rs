@@ -119,6 +119,17 @@ pub struct Nic {
     pub backend: NicBackend,
 }
 
+/// A kind of [`NicBackend`]: what a VMM takes, and a network gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// A tap that the VMM opens by its name.
+    Tap,
+    /// An open queue of a tap.
+    TapQueue,
+    /// A stream socket.
+    Stream,
+}
+
 /// What carries a NIC's frames.
 #[derive(Debug, Clone)]
 pub enum NicBackend {

@@ -1,6 +1,6 @@
 //! A scripted VMM: tests say what its guest does, and no process is started.
 
-use crate::boot_spec::{Accelerator, BootSpec, DriveLocator};
+use crate::boot_spec::{Accelerator, BootSpec, Carrier, DriveLocator};
 use crate::machine::{AgentChannel, Capabilities, Console, Driver, Exit, ExitCause, Machine, Pause, RunDir, VmmError};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -127,8 +127,9 @@ impl Driver for FakeDriver {
             accelerator_note: Some("the fake executes no instruction".into()),
             program: PathBuf::from("fake"),
             drive_locator: self.locator.clone(),
-            has_stream_nic: true,
-            opens_taps_by_name: false,
+            carriers: vec![Carrier::Tap, Carrier::TapQueue, Carrier::Stream],
+            needs_vsock: false,
+            describes_devices: true,
             max_vcpu_count: 32,
         })
     }

@@ -4,7 +4,7 @@
 //! behind `Option`, never a method that fails or lies. This crate knows nothing of images, networks or the store.
 //!
 //! ```text
-//!  drivers::find("qemu") -> Driver --capabilities()--> may it?
+//!  choice::choose(wanted, needs) -> Driver --capabilities()--> may it?
 //!                              |
 //!                              boot(&BootSpec, &RunDir)      translate (pure) -> process -> client
 //!                              v
@@ -12,6 +12,7 @@
 //! ```
 
 pub mod boot_spec;
+pub mod choice;
 pub mod drivers;
 pub mod fake;
 pub mod firecracker;
@@ -22,5 +23,7 @@ pub mod machine;
 pub mod qemu;
 mod vmm_log;
 
-pub use boot_spec::{AGENT_PORT_NAME, Accelerator, BootSpec, Drive, DriveLocator, IsolationWanted, Nic, NicBackend};
+pub use boot_spec::{
+    AGENT_PORT_NAME, Accelerator, BootSpec, Carrier, Drive, DriveLocator, IsolationWanted, Nic, NicBackend,
+};
 pub use machine::{AgentChannel, Capabilities, Console, Driver, Exit, ExitCause, Machine, Pause, RunDir, VmmError};

@@ -1,6 +1,6 @@
 //! The two traits every VMM implements, and what they exchange.
 
-use crate::boot_spec::{Accelerator, BootSpec, DriveLocator};
+use crate::boot_spec::{Accelerator, BootSpec, Carrier, DriveLocator};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -34,10 +34,12 @@ pub struct Capabilities {
     pub program: PathBuf,
     /// How guests find drives.
     pub drive_locator: DriveLocator,
-    /// NICs over a connected stream socket work.
-    pub has_stream_nic: bool,
-    /// It opens taps itself, by name; else it takes open queues.
-    pub opens_taps_by_name: bool,
+    /// What may carry a NIC's frames.
+    pub carriers: Vec<Carrier>,
+    /// The agent's channel is a virtio socket; else it is a virtio serial port.
+    pub needs_vsock: bool,
+    /// Guests find devices by what the firmware's tables say; else they are named on the kernel's command line.
+    pub describes_devices: bool,
     /// Most virtual CPUs of a machine.
     pub max_vcpu_count: u8,
 }
@@ -141,6 +143,16 @@ pub enum VmmError {
     Unsupported {
         /// What cannot be done.
         what: String,
+        /// What to do instead.
+        hint: String,
+    },
+    /// The VMM works here, but cannot run this VM.
+    #[error("{vmm}: {why}")]
+    Unfit {
+        /// The driver.
+        vmm: String,
+        /// What it lacks.
+        why: String,
         /// What to do instead.
         hint: String,
     },

@@ -18,9 +18,9 @@ use crate::cni::input::{Target, Wishes};
 use crate::cni::record::{self, Attached, Record};
 use crate::cni::{PLUGIN_DIRS, conf_dir, exec, forwarding, inventory, masquerade, prune, result};
 use crate::dhcp;
-use crate::link::{self, Dhcp, Interface};
+use crate::link::{self, Dhcp, Interface, TapHold};
 use crate::names::{self, PeerWatch};
-use crate::plugin::{AttachRequest, Attachment, GuestNic, GuestNicBackend, Plugin};
+use crate::plugin::{AttachRequest, Attachment, Carrier, GuestNic, GuestNicBackend, Plugin};
 use crate::port_claims::{self, Claim};
 use crate::{host_network, netns, port_owners};
 use async_trait::async_trait;
@@ -213,9 +213,11 @@ impl CniNetwork {
             attachment.dns_search.extend(told.search);
             let ifname = attached.ifname.clone();
             let dhcp = if request.dhcp.contains(&ifname) { Dhcp::Served } else { Dhcp::PassedOn };
-            let (interface, tap, asked) = netns::inside(&record.netns, move || connect_guest(&ifname, dhcp)).await?;
+            let tap = if request.carrier == Some(Carrier::Tap) { TapHold::ByItsName } else { TapHold::ByItsQueue };
+            let connected = netns::inside(&record.netns, move || connect_guest(&ifname, dhcp, tap)).await?;
+            let (interface, queue, asked) = connected;
             questions.extend(asked.map(|socket| (attachment.nics.len(), socket)));
-            attachment.nics.push(guest_nic(&attached.ifname, interface, tap, &record.netns));
+            attachment.nics.push(guest_nic(&attached.ifname, interface, queue, &record.netns));
         }
         keep_first_default_routes(&mut attachment.nics);
         for (index, socket) in questions {
@@ -268,6 +270,10 @@ impl Default for CniNetwork {
 impl Plugin for CniNetwork {
     fn name(&self) -> &'static str {
         "cni"
+    }
+
+    fn carriers(&self) -> &'static [Carrier] {
+        &[Carrier::TapQueue, Carrier::Tap]
     }
 
     fn check(&self, request: &AttachRequest) -> Result<(), NetworkError> {
@@ -344,9 +350,14 @@ async fn locked_record(request: &AttachRequest) -> Result<(File, Option<Record>)
     Ok((lock, record))
 }
 
-/// The interface's tap, and the socket of its guest's questions where they are answered.
-fn connect_guest(ifname: &str, dhcp: Dhcp) -> Result<(Interface, OwnedFd, Option<OwnedFd>), NetworkError> {
-    let (interface, tap) = link::take_over(ifname, dhcp)?;
+/// The queue of the interface's tap where that is what holds it, and the socket of its guest's questions where they are
+/// answered.
+fn connect_guest(
+    ifname: &str,
+    dhcp: Dhcp,
+    hold: TapHold,
+) -> Result<(Interface, Option<OwnedFd>, Option<OwnedFd>), NetworkError> {
+    let (interface, tap) = link::take_over(ifname, dhcp, hold)?;
     let name = link::tap_name(ifname);
     let failed = |source| NetworkError::Io { what: format!("listen for DHCP on {name}"), source };
     let questions = if dhcp == Dhcp::Served { Some(dhcp::open(&name).map_err(failed)?) } else { None };
@@ -357,14 +368,17 @@ fn claim_ports(request: &AttachRequest) -> Result<Vec<Claim>, NetworkError> {
     port_claims::claim(&request.network.ports).map_err(|error| port_owners::name_owner(error, request))
 }
 
-fn guest_nic(ifname: &str, interface: Interface, tap: OwnedFd, netns: &Path) -> GuestNic {
+fn guest_nic(ifname: &str, interface: Interface, queue: Option<OwnedFd>, netns: &Path) -> GuestNic {
     GuestNic {
         name: ifname.to_owned(),
         mac: interface.mac,
         addresses: interface.addresses,
         routes: interface.routes,
         mtu: interface.mtu,
-        backend: GuestNicBackend::Tap { name: link::tap_name(ifname), netns: netns.to_owned(), queue: tap },
+        backend: match queue {
+            Some(queue) => GuestNicBackend::TapQueue(queue),
+            None => GuestNicBackend::Tap { name: link::tap_name(ifname), netns: netns.to_owned() },
+        },
     }
 }
 

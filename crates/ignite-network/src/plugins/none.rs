@@ -1,7 +1,7 @@
 //! `none`: no interface but the guest's own loopback.
 
 use crate::NetworkError;
-use crate::plugin::{AttachRequest, Attachment, Plugin};
+use crate::plugin::{AttachRequest, Attachment, Carrier, Plugin};
 use async_trait::async_trait;
 
 /// The plugin.
@@ -12,6 +12,10 @@ pub struct NoNetwork;
 impl Plugin for NoNetwork {
     fn name(&self) -> &'static str {
         "none"
+    }
+
+    fn carriers(&self) -> &'static [Carrier] {
+        &[]
     }
 
     fn check(&self, request: &AttachRequest) -> Result<(), NetworkError> {

@@ -17,7 +17,7 @@ mod record;
 
 use self::guard::Loopback;
 use crate::NetworkError;
-use crate::plugin::{AttachRequest, Attachment, GuestNic, GuestNicBackend, Helper, Plugin};
+use crate::plugin::{AttachRequest, Attachment, Carrier, GuestNic, GuestNicBackend, Helper, Plugin};
 use crate::{host_network, mac, port_owners, ports};
 use async_trait::async_trait;
 use ignite_api::{PortMapping, Protocol};
@@ -59,6 +59,10 @@ impl UserNetwork {
 impl Plugin for UserNetwork {
     fn name(&self) -> &'static str {
         "user"
+    }
+
+    fn carriers(&self) -> &'static [Carrier] {
+        &[Carrier::Stream]
     }
 
     fn check(&self, request: &AttachRequest) -> Result<(), NetworkError> {

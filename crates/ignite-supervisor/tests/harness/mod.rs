@@ -68,6 +68,7 @@ impl Host {
             data_dir: dir.path().to_owned(),
             run_dir,
             driver: "fake".into(),
+            program: "fake".into(),
             boot: LaunchBoot {
                 kernel: PathBuf::from("vmlinux"),
                 initramfs: PathBuf::from("initramfs"),

@@ -14,7 +14,7 @@ mod translate;
 mod version;
 mod vsock;
 
-use crate::boot_spec::{Accelerator, BootSpec, DriveLocator, MAX_VCPU_COUNT, NicBackend};
+use crate::boot_spec::{Accelerator, BootSpec, Carrier, DriveLocator, MAX_VCPU_COUNT, NicBackend};
 use crate::host::{self, KvmVerdict};
 use crate::host_files::{check_tap, into_async, stream_pair};
 use crate::jail;
@@ -27,6 +27,7 @@ use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 use version::{OLDEST, Version};
 
@@ -48,26 +49,52 @@ const LOG_FILE: &str = "firecracker.log";
 #[derive(Debug, Clone, Default)]
 pub struct FirecrackerDriver {
     program: Option<PathBuf>,
+    directories: Vec<PathBuf>,
+    /// What the program says of itself, once it was asked.
+    version: OnceLock<Version>,
 }
 
 impl FirecrackerDriver {
     /// A driver for this program.
     pub fn at(program: impl Into<PathBuf>) -> Self {
-        FirecrackerDriver { program: Some(program.into()) }
+        FirecrackerDriver { program: Some(program.into()), ..Self::default() }
+    }
+
+    /// A driver that looks into these directories before the standard ones.
+    pub fn looking_into(directories: Vec<PathBuf>) -> Self {
+        FirecrackerDriver { directories, ..Self::default() }
     }
 
     fn program(&self) -> Result<PathBuf, VmmError> {
+        let standard = PROGRAM_DIRECTORIES.iter().map(Path::new);
         let found = match &self.program {
             Some(program) => program.is_file().then(|| program.clone()),
-            None => PROGRAM_DIRECTORIES
+            None => self
+                .directories
                 .iter()
-                .map(|directory| Path::new(directory).join(PROGRAM))
+                .map(PathBuf::as_path)
+                .chain(standard)
+                .map(|directory| directory.join(PROGRAM))
                 .find(|path| path.is_file()),
         };
         found.ok_or_else(|| VmmError::ProgramMissing {
-            program: PROGRAM.to_owned(),
+            program: self.program.as_ref().map_or(PROGRAM.to_owned(), |program| program.display().to_string()),
             hint: format!("put Firecracker {OLDEST} or newer into /usr/local/bin, or use QEMU (--vmm qemu)"),
         })
+    }
+
+    /// The version, where it is one that is driven.
+    fn driven_version(&self, program: &Path) -> Result<Version, VmmError> {
+        if let Some(version) = self.version.get() {
+            return Ok(*version);
+        }
+        let said = ask_version(program)?;
+        let version =
+            Version::parse(&said).filter(|version| *version >= OLDEST).ok_or_else(|| VmmError::Unsupported {
+                what: format!("{} is not Firecracker {OLDEST} or newer: it says {said:?}", program.display()),
+                hint: "install a newer release of Firecracker, or use QEMU (--vmm qemu)".to_owned(),
+            })?;
+        Ok(*self.version.get_or_init(|| version))
     }
 }
 
@@ -85,13 +112,16 @@ impl Driver for FirecrackerDriver {
                 hint: "use QEMU, which can do without: --vmm qemu".to_owned(),
             });
         }
+        let version = self.driven_version(&program)?;
         Ok(Capabilities {
             accelerator: Accelerator::Kvm,
             accelerator_note: None,
             program,
             drive_locator: DriveLocator::Index,
-            has_stream_nic: false,
-            opens_taps_by_name: true,
+            carriers: vec![Carrier::Tap],
+            needs_vsock: true,
+            // aarch64 guests are given a device tree.
+            describes_devices: version.has_acpi() || cfg!(target_arch = "aarch64"),
             max_vcpu_count: MAX_VCPU_COUNT,
         })
     }
@@ -104,12 +134,7 @@ impl Driver for FirecrackerDriver {
     async fn boot(&self, spec: &BootSpec, dir: &RunDir) -> Result<Box<dyn Machine>, VmmError> {
         spec.validate()?;
         let program = self.program()?;
-        let said = ask_version(&program)?;
-        let version =
-            Version::parse(&said).filter(|version| *version >= OLDEST).ok_or_else(|| VmmError::Unsupported {
-                what: format!("{} is not Firecracker {OLDEST} or newer: it says {said:?}", program.display()),
-                hint: "install a newer release of Firecracker, or use QEMU (--vmm qemu)".to_owned(),
-            })?;
+        let version = self.driven_version(&program)?;
         for nic in &spec.nics {
             // Firecracker would make a tap that is not there.
             if let NicBackend::Tap { name, netns: None } = &nic.backend {

@@ -11,6 +11,8 @@ pub(crate) struct Version {
 
 /// The oldest version that is driven.
 pub(crate) const OLDEST: Version = Version { major: 1, minor: 7 };
+/// The firmware's tables describe virtio devices (CHANGELOG 1.8.0).
+const ACPI: Version = Version { major: 1, minor: 8 };
 /// Balloons report the pages that the guest has freed (CHANGELOG 1.14.0).
 const FREE_PAGE_REPORTING: Version = Version { major: 1, minor: 14 };
 /// Network interfaces tell the guest their MTU (CHANGELOG 1.16.0).
@@ -22,6 +24,10 @@ impl Version {
         let word = output.lines().next()?.strip_prefix("Firecracker v")?;
         let mut numbers = word.trim().split('.').map(|number| number.parse::<u32>().ok());
         Some(Version { major: numbers.next()??, minor: numbers.next()?? })
+    }
+
+    pub(crate) fn has_acpi(self) -> bool {
+        self >= ACPI
     }
 
     pub(crate) fn has_free_page_reporting(self) -> bool {
@@ -62,6 +68,7 @@ mod tests {
     fn versions_are_ordered_by_number() {
         let version = |minor| Version { major: 1, minor };
         assert!(version(9) < version(10) && version(10) < Version { major: 2, minor: 0 });
+        assert!(!version(7).has_acpi() && version(8).has_acpi());
         assert!(!version(13).has_free_page_reporting() && version(14).has_free_page_reporting());
         assert!(!version(15).has_nic_mtu() && version(16).has_nic_mtu());
     }

@@ -11,7 +11,7 @@ mod machine;
 mod open;
 mod translate;
 
-use crate::boot_spec::{Accelerator, BootSpec, DriveLocator, MAX_VCPU_COUNT};
+use crate::boot_spec::{Accelerator, BootSpec, Carrier, DriveLocator, MAX_VCPU_COUNT};
 use crate::host::{self, KvmVerdict};
 use crate::host_files::into_async;
 use crate::jail;
@@ -76,8 +76,9 @@ impl Driver for QemuDriver {
             accelerator_note,
             program,
             drive_locator: DriveLocator::Serial,
-            has_stream_nic: true,
-            opens_taps_by_name: false,
+            carriers: vec![Carrier::TapQueue, Carrier::Stream],
+            needs_vsock: false,
+            describes_devices: true,
             max_vcpu_count: MAX_VCPU_COUNT,
         })
     }

@@ -1,0 +1,38 @@
+//! Which VMM runs a VM here.
+
+use crate::engine::{Engine, title};
+use crate::error::EngineError;
+use crate::start::network_mode;
+use ignite_api::{Uid, Vm};
+use ignite_disk::FeatureState;
+use ignite_supervisor::guest_network;
+use ignite_vmm::choice::{self, Choice, Needs};
+use ignite_vmm::drivers::Programs;
+
+/// Directory of the data directory into which programs are fetched for Ignite.
+const PROGRAM_DIR: &str = "bin";
+
+impl Engine {
+    /// Where VMMs may be.
+    pub(crate) fn vmm_programs(&self) -> Programs {
+        let mut directories = vec![self.paths.data().join(PROGRAM_DIR)];
+        directories.extend(self.settings.program_dirs.iter().cloned());
+        Programs { firecracker: self.settings.firecracker.clone(), directories }
+    }
+
+    /// The VMM of a VM's life, once it has one; else the one that is wanted, or the first that can run it.
+    pub(crate) fn choose_vmm(&self, vm: &Vm, kernel: &Uid) -> Result<Choice, EngineError> {
+        let mode = network_mode(vm);
+        let network = ignite_network::plugins::find(&mode)
+            .map_err(|source| EngineError::Network { name: title(vm), source: Box::new(source) })?;
+        let features = self.kernel_info(kernel)?.features;
+        let needs = Needs {
+            carriers: guest_network::carriers(network.as_ref()),
+            network: mode,
+            lacks_vsock: features.virtio_vsock == FeatureState::Absent,
+            lacks_mmio_cmdline: features.virtio_mmio_cmdline == FeatureState::Absent,
+        };
+        let wanted = vm.status.vmm.as_ref().or(vm.spec.vmm.as_ref());
+        Ok(choice::choose(wanted.map(String::as_str), &self.vmm_programs(), &needs)?)
+    }
+}
