@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
+# Children that stay while others are measured.
+LASTING = set()
 
 
 @dataclass
@@ -44,11 +46,8 @@ def run_all(argvs, env=None, log="/dev/null", stdin=None):
         started[pid] = before
         pids.append(pid)
     ended, orphans_cpu = {}, 0.0
-    while True:
-        try:
-            pid, status, usage = os.wait4(-1, 0)
-        except ChildProcessError:
-            break
+    while children() - LASTING:
+        pid, status, usage = os.wait4(-1, 0)
         cpu = usage.ru_utime + usage.ru_stime
         if pid in started:
             wall = time.perf_counter() - started[pid]
@@ -61,11 +60,13 @@ def run_all(argvs, env=None, log="/dev/null", stdin=None):
 
 def settle():
     """Waits for daemons that are about to end, so that their CPU time is not counted to what is measured next."""
-    while True:
-        try:
-            os.wait4(-1, 0)
-        except ChildProcessError:
-            return
+    while children() - LASTING:
+        os.wait4(-1, 0)
+
+
+def children():
+    """Pids of this process's children, those that have ended and are not yet waited for included."""
+    return set(map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()))
 
 
 def must(cost, what, log=None):

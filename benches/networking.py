@@ -1,249 +1,207 @@
-"""The guest's network: `cni` (tap, tc redirect, veth, bridge) against the same tap of the same VMM put into the same bridge by
-hand, with nothing of Ignite between; passt beside it; and what CNI adds to a start."""
+"""The guest's network: `cni` (tap, tc redirect, veth, bridge) against a tap that is put into its bridge by hand, with nothing
+of Ignite between; passt beside it; and what CNI adds to a start.
 
-import ctypes
+A VM has an interface in each of two networks of one kind. The tap of one of them is moved into its bridge by hand, so both
+ways into the same guest are there at the same moment and are measured in turns of some hundred milliseconds. In the next VM
+the interfaces have changed roles. Nothing that was measured is left out.
+"""
+
+import json
 import os
 import shutil
 import socket
+import struct
 import subprocess
-import sys
 import time
+from pathlib import Path
 
 import measure
+import pairs
 from measure import median, spread
+from throwaway import Host
 
-# The throw-away host, which lasts as long as its standard input.
-SETUP = """set -e
-mount -t tmpfs tmpfs /run
-mkdir -p /run/netns /var/lib/cni /etc/cni
-mount -t tmpfs tmpfs /var/lib/cni
-mount -t tmpfs tmpfs /etc/cni
-ip link set lo up
-ip link add towards type veth peer name outside
-ip addr add 198.51.100.1/24 dev towards
-ip link set towards up
-ip link set outside up
-ip route add default via 198.51.100.2
-echo ready
-exec cat
-"""
-CLONE_NEWNET = 0x40000000
-MEGABYTES = 8
-REQUESTS = 200
-# Of a VM, half of them by hand: many short ones in turns, because the host may be busy for seconds.
-STEPS = 12
-SINK, SOURCE, ECHO = 5001, 5002, 5003
-# They leave the end to the client: passt of 2023 loses what a server says with its end.
-SERVERS = (f"nc -ll -p {SINK} -e sh -c 'head -c {MEGABYTES << 20} >/dev/null; echo .; cat >/dev/null' & "
-           f"nc -ll -p {SOURCE} -e sh -c 'read line; head -c {MEGABYTES << 20} /dev/zero; cat >/dev/null' & nc -ll -p {ECHO} -e cat")
-SETTLE_SECONDS = 1.0
+PORT = 5001
+SERVER = "/bin/network-server"
+MEGABYTES = 16
+REQUESTS = 400
+# Of four turns, for each figure and VM.
+PAIRS = 12
+NETWORKS = ["bench0", "bench1"]
+DEADLINE_SECONDS = 60
 
 
-class Host:
-    """A network namespace that this process enters for its own connections, and the programs for theirs."""
-
-    def __init__(self):
-        self.keeper = subprocess.Popen(["unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", SETUP],
-                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        if self.keeper.stdout.readline() != b"ready\n":
-            raise SystemExit("bench: no throw-away network could be made")
-        self.enter = ["nsenter", f"--net=/proc/{self.keeper.pid}/ns/net", f"--mount=/proc/{self.keeper.pid}/ns/mnt", "--"]
-
-    def does(self, *words):
-        return subprocess.run([*self.enter, *map(str, words)], check=True, capture_output=True, text=True).stdout
-
-    def asks(self, function, *arguments):
-        """The function's figure, measured in a process of the host."""
-        reader, writer = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                # os.setns is of Python 3.12.
-                if ctypes.CDLL(None).setns(os.open(f"/proc/{self.keeper.pid}/ns/net", os.O_RDONLY), CLONE_NEWNET) != 0:
-                    raise OSError("the throw-away network cannot be entered")
-                os.write(writer, repr(function(*arguments)).encode())
-                code = 0
-            except OSError as error:
-                print(f"bench: {function.__name__}{arguments}: {error}", file=sys.stderr, flush=True)
-            finally:
-                os._exit(code)
-        os.close(writer)
-        with os.fdopen(reader) as answers:
-            answer = answers.read()
-        _, status = os.waitpid(pid, 0)
-        if status != 0:
-            raise SystemExit(f"bench: {function.__name__}{arguments} failed")
-        return float(answer)
-
-    def end(self):
-        self.keeper.stdin.close()
-        self.keeper.wait()
+def into_guest(connection):
+    """Bytes/s of a stream into the guest, which says when it has all."""
+    size = MEGABYTES << 20
+    block = memoryview(bytes(1 << 20))
+    before = time.perf_counter()
+    connection.sendall(struct.pack(">cI", b"R", size))
+    for _ in range(MEGABYTES):
+        connection.sendall(block)
+    if connection.recv(1) != b".":
+        raise OSError("the guest did not get all")
+    return size / (time.perf_counter() - before)
 
 
-def connected(address, port):
-    deadline = time.monotonic() + 60
+def out_of_guest(connection):
+    """Bytes/s of a stream out of the guest."""
+    size = left = MEGABYTES << 20
+    buffer = bytearray(1 << 20)
+    before = time.perf_counter()
+    connection.sendall(struct.pack(">cI", b"S", size))
+    while left > 0:
+        got = connection.recv_into(buffer, min(left, len(buffer)))
+        if got == 0:
+            raise OSError(f"{left} bytes are missing")
+        left -= got
+    return size / (time.perf_counter() - before)
+
+
+def round_trips(connection):
+    """Requests of one byte per second, one after the other."""
+    connection.sendall(struct.pack(">cI", b"E", REQUESTS))
+    before = time.perf_counter()
+    for _ in range(REQUESTS):
+        connection.sendall(b"?")
+        if not connection.recv(1):
+            raise OSError("the guest has hung up")
+    return REQUESTS / (time.perf_counter() - before)
+
+
+MEASURED = {"into the guest": into_guest, "out of the guest": out_of_guest, "requests": round_trips}
+
+
+def shown(name, figures):
+    """Median and spread in the unit people read."""
+    if name == "requests":
+        return f"{spread(figures)} /s of {len(figures)}"
+    return f"{spread([figure / 1e6 for figure in figures])} MB/s of {len(figures)}"
+
+
+def connected(address, function):
+    """A connection over which the function has worked once: the way is open, and both ends are warm."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while True:
         try:
-            connection = socket.create_connection((address, port), timeout=60)
+            connection = socket.create_connection((address, PORT), timeout=DEADLINE_SECONDS)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            function(connection)
             return connection
         except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-
-
-def patiently(function, address, port):
-    """The first time: passt takes connections before the guest does, and ends them."""
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            return function(address, port)
-        except OSError:
+            # passt takes connections before the guest does, and ends them.
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.2)
 
 
-def into_guest(address, port):
-    """MB/s of a stream into the guest, which says when it has all."""
-    block = bytes(1 << 20)
-    with connected(address, port) as connection:
-        before = time.perf_counter()
-        for _ in range(MEGABYTES):
-            connection.sendall(block)
-        if connection.recv(1) != b".":
-            raise OSError("the guest did not get all")
-        return MEGABYTES * (1 << 20) / (time.perf_counter() - before) / 1e6
+def cpu_seconds(vmm):
+    """CPU time of the VMM and of this process: of both ends, and of all that the kernel does between them on their behalf."""
+    spent = sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{vmm}/task").iterdir())
+    return spent / 1e9 + time.process_time()
 
 
-def out_of_guest(address, port):
-    """MB/s of a stream out of the guest."""
-    with connected(address, port) as connection:
-        before = time.perf_counter()
-        connection.sendall(b"go\n")
-        left = MEGABYTES << 20
-        while left > 0:
-            got = len(connection.recv(1 << 20))
-            if got == 0:
-                raise OSError(f"{left} bytes are missing")
-            left -= got
-        return MEGABYTES * (1 << 20) / (time.perf_counter() - before) / 1e6
-
-
-def round_trips(address, port):
-    """Requests of one byte per second, one after the other."""
-    with connected(address, port) as connection:
-        connection.sendall(b"?")
-        connection.recv(1)
-        before = time.perf_counter()
-        for _ in range(REQUESTS):
-            connection.sendall(b"?")
-            if not connection.recv(1):
-                raise OSError("the guest has hung up")
-        return REQUESTS / (time.perf_counter() - before)
-
-
-MEASURED = [("into the guest, MB/s", into_guest, SINK), ("out of the guest, MB/s", out_of_guest, SOURCE),
-            ("requests/s", round_trips, ECHO)]
+def in_turns(addresses, vmm, order):
+    """Speeds and CPU seconds of every function, in the order of turns."""
+    found = {}
+    for name, function in MEASURED.items():
+        connections = {who: connected(address, function) for who, address in addresses.items()}
+        speeds, costs = [], []
+        for who in order:
+            before = cpu_seconds(vmm)
+            speeds.append(function(connections[who]))
+            costs.append(cpu_seconds(vmm) - before)
+        for connection in connections.values():
+            connection.close()
+        found[name] = (speeds, costs)
+    return found
 
 
 def networking(bench, row, judged):
     if os.geteuid() != 0 or not shutil.which("nsenter"):
         yield row("network", "not measured: it needs root and nsenter")
         return
+    server = bench.work / "network-server"
+    source = Path(__file__).with_name("network-server.c")
+    subprocess.run(["cc", "-static", "-O2", "-o", server, source], check=True)
     host = Host()
     try:
-        yield from measure_all(bench, row, judged, host)
+        for number, name in enumerate(NETWORKS):
+            host.does("sh", "-c", f"mkdir -p /etc/cni/net.d && cat > /etc/cni/net.d/{name}.conflist",
+                      stdin=json.dumps(conflist(name, number)))
+        yield from speeds(bench, row, judged, host, server)
+        yield from starts(bench, row, host)
     finally:
         host.end()
 
 
-def measure_all(bench, row, judged, host):
-    ignite, direct, passt = ({name: [] for name, _, _ in MEASURED} for _ in range(3))
+def conflist(name, number):
+    """As Ignite writes its own network."""
+    bridge = {"type": "bridge", "bridge": name, "isGateway": True, "isDefaultGateway": True, "hairpinMode": True, "ipMasq": True,
+              "ipam": {"type": "host-local", "subnet": f"10.6{number + 2}.0.0/16"}}
+    portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
+    return {"cniVersion": "0.4.0", "name": name, "plugins": [bridge, portmap, {"type": "firewall"}]}
+
+
+def speeds(bench, row, judged, host, server):
+    ratios, costs = ({name: [] for name in MEASURED} for _ in range(2))
+    figures = {who: {name: [] for name in MEASURED} for who in ("cni", "by hand", "passt")}
+    order = pairs.turns(PAIRS)
     for number in range(bench.runs):
-        vm = start(bench, host, f"net-{number}", "--network", "cni")
-        for name, function, port in MEASURED:
-            host.asks(patiently, function, vm.address, port)
-        # In turns, and the first one in turns as well: a busy host slows both.
-        for step in range(STEPS):
-            is_ignite = (step + number) % 2 == 0
-            (vm.by_ignite if is_ignite else vm.by_hand)()
-            for name, function, port in MEASURED:
-                (ignite if is_ignite else direct)[name].append(host.asks(function, vm.address, port))
+        for by_hand in range(len(NETWORKS)):
+            vm = Vm(bench, host, server, f"net-{number}-{by_hand}", "--network", "cni:" + ",".join(NETWORKS))
+            vm.put_by_hand(by_hand)
+            addresses = {"a": vm.addresses[1 - by_hand], "b": vm.addresses[by_hand]}
+            for name, (speed, cpu) in host.asks(in_turns, addresses, vm.vmm, order).items():
+                ratios[name] += pairs.ratios(order, speed)
+                costs[name] += pairs.ratios(order, cpu)
+                figures["cni"][name] += [figure for who, figure in zip(order, speed) if who == "a"]
+                figures["by hand"][name] += [figure for who, figure in zip(order, speed) if who == "b"]
+            vm.end()
+        vm = Vm(bench, host, server, f"user-{number}", "--network", "user", "-p", f"{PORT}:{PORT}")
+        for name, (speed, _) in host.asks(in_turns, {"a": "127.0.0.1"}, vm.vmm, ["a"] * 4).items():
+            figures["passt"][name] += speed
         vm.end()
-        vm = start(bench, host, f"user-{number}", "--network", "user", "-p", f"{SINK}-{ECHO}:{SINK}-{ECHO}")
-        for name, function, port in MEASURED:
-            host.asks(patiently, function, "127.0.0.1", port)
-            passt[name].append(host.asks(function, "127.0.0.1", port))
-        vm.end()
-    for name, _, _ in MEASURED:
-        yield row(f"cni: {name}", f"{spread(ignite[name])} of {len(ignite[name])}")
-        yield row(f"same tap by hand: {name}", f"{spread(direct[name])} of {len(direct[name])}")
-        yield row(f"passt: {name}", f"{spread(passt[name])} of {len(passt[name])}")
-        ratio = median(ignite[name]) / median(direct[name])
-        yield judged(f"cni / by hand: {name}", f"{ratio:.2f}", -ratio, -0.95, ">= 0.95")
-    walls = {mode: [] for mode in ("none", "user", "cni")}
+    for name in MEASURED:
+        for who, its in figures.items():
+            yield row(f"{who}: {name}", shown(name, its[name]))
+        ratio = median(ratios[name])
+        yield judged(f"cni / by hand: {name}", pairs.told(ratios[name]), -ratio, -0.95, ">= 0.95")
+        yield row(f"cni / by hand: {name}, CPU time", pairs.told(costs[name]))
+
+
+def starts(bench, row, host):
+    walls = {mode: [] for mode in ("none", "user", "cni:bench0")}
     for _ in range(bench.runs):
         for mode, costs in walls.items():
             command = [*host.enter, *bench.command("run", "--rm", "--network", mode, bench.busybox, "true")]
             costs.append(measure.must(measure.run(command, bench.env, bench.log), f"run --network {mode}", bench.log).wall)
     for mode, costs in walls.items():
         yield row(f"run --rm --network {mode}, wall s", spread(costs))
-    for mode in ("user", "cni"):
+    for mode in list(walls)[1:]:
         more = median(walls[mode]) - median(walls["none"])
         yield row(f"share of {mode} in a run, ms", f"{more * 1000:.0f} = {more / median(walls[mode]):.0%}")
 
 
-def start(bench, host, name, *options):
-    command = bench.command("run", "-d", "--name", name, *options, bench.busybox, "sh", "-c", SERVERS)
-    subprocess.run([*host.enter, *command], env={**os.environ, **bench.env}, check=True, capture_output=True)
-    address = bench.output("inspect", "vm", name, "-t", "{{index .Status.Network.IPAddresses 0}}").strip()
-    uid = bench.output("inspect", "vm", name, "-t", "{{.ObjectMeta.UID}}").strip()
-    return Vm(bench, host, name, f"ignite-{uid}", address)
-
-
 class Vm:
-    """A VM whose tap is where Ignite has put it, or in the bridge itself."""
+    """A VM that serves; the tap of one of its interfaces may be in the bridge itself."""
 
-    def __init__(self, bench, host, name, netns, address):
-        self.bench, self.host, self.name, self.netns, self.address = bench, host, name, netns, address
-        self.is_by_hand = False
+    def __init__(self, bench, host, server, name, *options):
+        self.bench, self.host, self.name = bench, host, name
+        command = bench.command("run", "-d", "--name", name, "--copy-files", f"{server}:{SERVER}", *options, bench.busybox,
+                                SERVER, PORT)
+        subprocess.run([*host.enter, *command], env={**os.environ, **bench.env}, check=True, capture_output=True)
+        status = json.loads(bench.output("inspect", "vm", name))["status"]
+        self.addresses = status["network"]["ipAddresses"]
+        self.netns = "ignite-" + bench.output("inspect", "vm", name, "-t", "{{.ObjectMeta.UID}}").strip()
+        self.vmm = bench.vm_process("qemu")
 
-    def by_hand(self):
-        """The tap leaves the VM's namespace for the bridge: no veth, no tc."""
-        if self.is_by_hand:
-            return
+    def put_by_hand(self, number):
+        """The tap of this interface leaves the VM's namespace for the bridge: no veth, no tc."""
         inside = ["ip", "-n", self.netns, "link", "set"]
-        self.host.does(*inside, "vm_eth0", "netns", self.host.keeper.pid)
-        self.host.does(*inside, "eth0", "down")
-        self.host.does("ip", "link", "set", "vm_eth0", "master", "ignite0", "up")
-        self.is_by_hand = True
-        time.sleep(SETTLE_SECONDS)
-
-    def by_ignite(self):
-        """Back again, with the redirects as `crates/ignite-network/src/link.rs` makes them."""
-        if not self.is_by_hand:
-            return
-        self.host.does("ip", "link", "set", "vm_eth0", "nomaster")
-        self.host.does("ip", "link", "set", "vm_eth0", "netns", self.netns)
-        tc = ["tc", "-n", self.netns]
-        self.host.does(*tc, "qdisc", "del", "dev", "eth0", "ingress")
-        for link in ("eth0", "vm_eth0"):
-            self.host.does("ip", "-n", self.netns, "link", "set", link, "up")
-            self.host.does(*tc, "qdisc", "add", "dev", link, "ingress")
-        forged = [["match", "u32", "0x40000000", "0xf0000000", "at", "0", "match", "u32", "0x7f000000", "0xff000000", "at", "16"],
-                  ["match", "u32", "0x8100", "0xffff", "at", "-4"], ["match", "u32", "0x88a8", "0xffff", "at", "-4"]]
-        for keys in forged:
-            self.host.does(*tc, "filter", "add", "dev", "vm_eth0", "parent", "ffff:", "protocol", "all", "prio", "1", "u32", *keys)
-        for here, there in (("eth0", "vm_eth0"), ("vm_eth0", "eth0")):
-            self.host.does(*tc, "filter", "add", "dev", here, "parent", "ffff:", "protocol", "all", "prio", "2", "u32",
-                           "match", "u8", "0", "0", "action", "mirred", "egress", "redirect", "dev", there)
-        self.is_by_hand = False
-        time.sleep(SETTLE_SECONDS)
+        self.host.does(*inside, f"vm_eth{number}", "netns", self.host.keeper.pid)
+        self.host.does(*inside, f"eth{number}", "down")
+        self.host.does("ip", "link", "set", f"vm_eth{number}", "master", NETWORKS[number], "up")
 
     def end(self):
-        self.by_ignite()
         subprocess.run([*self.host.enter, *self.bench.command("rm", "-f", self.name)],
                        env={**os.environ, **self.bench.env}, check=True, capture_output=True)
