@@ -175,11 +175,11 @@ pub fn resolve(flags: &GlobalFlags, host: &Host) -> anyhow::Result<Settings> {
     let run_dir = run_dir(flags, host, &data_dir)?;
     let mut vm_defaults = config.vm_defaults.unwrap_or_default();
     if let Some(mode) = config.network_plugin {
-        vm_defaults.network.mode = Some(network_mode(&mode));
+        vm_defaults.network.mode = Some(mode);
     }
     Ok(Settings {
         vm_overrides: VmOverrides {
-            network: host.text("IGNITE_NETWORK")?.map(|mode| network_mode(&mode)),
+            network: host.text("IGNITE_NETWORK")?,
             vmm: host.text("IGNITE_VMM")?,
             kernel: host.text("IGNITE_KERNEL")?,
         },
@@ -203,11 +203,6 @@ pub fn resolve(flags: &GlobalFlags, host: &Host) -> anyhow::Result<Settings> {
         pull: pull_options(flags, host, config.registry_config_dir)?,
         data_dir,
     })
-}
-
-/// A network mode by our name or Weave Ignite's: what Docker's bridge did for its VMs, CNI's does for ours.
-pub fn network_mode(text: &str) -> String {
-    if text == "docker-bridge" { "cni".to_owned() } else { text.to_owned() }
 }
 
 fn parse_runtime(text: &str) -> anyhow::Result<Runtime> {

@@ -133,7 +133,7 @@ fn values_of_a_configuration_are_checked_and_weave_ignite_s_are_known() {
     assert!(error("idPrefix: Up").contains("spec.idPrefix"));
     let settings = resolve("runtime: docker, networkPlugin: docker-bridge, idPrefix: lab").unwrap();
     assert_eq!((settings.runtime, settings.id_prefix.as_deref()), (Runtime::Docker, Some("lab")));
-    assert_eq!(settings.vm_defaults.network.mode.as_deref(), Some("cni"));
+    assert_eq!(settings.vm_defaults.network.mode.as_deref(), Some("docker-bridge"));
 }
 
 #[test]

@@ -97,6 +97,7 @@ impl Engine {
                 names: network_names(vm),
                 dhcp: dhcp_interfaces(&vm.metadata.annotations),
                 host_aliases: vm.spec.host_aliases.clone(),
+                docker_socket: self.settings.pull.docker_socket.clone(),
             },
             is_foreground: decided.is_foreground,
             auto_remove: vm.spec.auto_remove,

@@ -4,6 +4,7 @@ use crate::engine::{Engine, title};
 use crate::error::EngineError;
 use ignite_api::{Uid, Vm};
 use ignite_network::cni::{self, inventory};
+use ignite_network::plugins::docker_bridge::{self, DockerBridge};
 use ignite_network::plugins::{self, cni::CniNetwork};
 use ignite_network::{NetworkError, names};
 use serde::Serialize;
@@ -84,16 +85,38 @@ impl Engine {
         let (networks, problems) = inventory::networks(&conf_dirs).map_err(EngineError::Networks)?;
         warnings.extend(problems.iter().map(chain));
         let members = self.cni_members(&listing.vms, &mut warnings);
+        let members_of = |network: &str| -> Vec<NetworkMember> {
+            members.iter().filter(|(name, _)| name == network).map(|(_, vm)| vm.clone()).collect()
+        };
         all.extend(networks.into_iter().map(|network| NetworkInfo {
             mode: format!("cni:{}", network.list.name),
             is_default: default == "cni" && network.is_default,
-            vms: members.iter().filter(|(name, _)| *name == network.list.name).map(|(_, vm)| vm.clone()).collect(),
+            vms: members_of(&network.list.name),
             file: network.file,
             cni_version: Some(network.list.cni_version),
             plugins: network.list.plugins,
             problems: None,
         }));
+        all.extend(self.docker_bridge(members_of(docker_bridge::NAME)));
         Ok((all, warnings))
+    }
+
+    /// Docker's network, where there is one that VMs can be in, or are.
+    fn docker_bridge(&self, vms: Vec<NetworkMember>) -> Option<NetworkInfo> {
+        let network = match DockerBridge::network(&self.settings.pull.docker_socket) {
+            Ok(network) => Some(network),
+            Err(_) if vms.is_empty() => return None,
+            Err(_) => None,
+        };
+        Some(NetworkInfo {
+            mode: docker_bridge::NAME.to_owned(),
+            is_default: false,
+            file: None,
+            cni_version: network.as_ref().map(|network| network.cni_version.clone()),
+            plugins: network.map(|network| network.plugins).unwrap_or_default(),
+            vms,
+            problems: None,
+        })
     }
 
     /// One network, by what `--network` takes or by its CNI name; with what CHECK says of its VMs where that is asked for.

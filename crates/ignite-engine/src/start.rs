@@ -180,6 +180,7 @@ impl Engine {
             record_dir: self.paths.vm(uid),
             names_dir: self.paths.run_networks(),
             cni_conf_dirs: ignite_network::cni::conf_dirs(self.paths.data()),
+            docker_socket: self.settings.pull.docker_socket.clone(),
         }
     }
 

@@ -38,7 +38,7 @@ pub enum NetworkError {
         owner: String,
     },
     /// There is no such network.
-    #[error("unknown network {0:?}; known: user, none, cni, cni:NAME[,NAME]")]
+    #[error("unknown network {0:?}; known: user, none, cni, cni:NAME[,NAME], docker-bridge")]
     UnknownNetwork(String),
     /// Something was asked of a network that it does not have.
     #[error("network {network:?} cannot give a VM {what}")]
@@ -103,6 +103,12 @@ pub enum NetworkError {
     /// Nothing is attached that could be looked at.
     #[error("the VM is not attached to a CNI network")]
     NotAttached,
+    /// There is no bridge of Docker's, or no place in it.
+    #[error("Docker's bridge cannot be used: {reason}")]
+    NoDockerBridge {
+        /// Why.
+        reason: String,
+    },
     /// passt needs an interface besides loopback, and there is none.
     #[error("this host has no network interface besides loopback; use `--network none`")]
     NoInterface,
@@ -135,6 +141,9 @@ impl NetworkError {
                 return Some(format!("publish another host port, or stop the VM that has it: ignite stop {owner}"));
             }
             NetworkError::UnknownNetwork(_) => "use --network cni, user or none",
+            NetworkError::NoDockerBridge { .. } => {
+                "use a network without Docker: --network cni (a bridge of its own) or --network user"
+            }
             NetworkError::NeedsRoot { .. } => "run it as root, or use --network user",
             NetworkError::CannotGive { network: "cni", .. } => {
                 "add the plugin to the network's configuration, or leave out the limit"

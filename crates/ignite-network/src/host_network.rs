@@ -3,7 +3,7 @@
 use crate::NetworkError;
 use std::ffi::CStr;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 /// The kernel's IPv4 routes.
 const ROUTES: &str = "/proc/net/route";
@@ -37,26 +37,57 @@ pub(crate) fn outbound_interface() -> Result<Option<String>, NetworkError> {
 /// Interfaces of this process's network namespace but loopback, each with whether it is up. Not from `/sys`, which shows
 /// the namespace it was mounted in.
 fn interfaces() -> Result<Vec<(String, bool)>, NetworkError> {
+    let mut found: Vec<(String, bool)> = Vec::new();
+    each_interface(|entry, name| {
+        let has = |flag: libc::c_int| entry.ifa_flags & flag as u32 != 0;
+        if !has(libc::IFF_LOOPBACK) && !found.iter().any(|(other, _)| other == name) {
+            found.push((name.to_owned(), has(libc::IFF_UP)));
+        }
+    })?;
+    Ok(found)
+}
+
+/// Shows every address of every interface, and each interface's name.
+fn each_interface(mut look: impl FnMut(&libc::ifaddrs, &str)) -> Result<(), NetworkError> {
     let mut first = std::ptr::null_mut();
     // SAFETY: the call fills `first` with a list that stays ours until freeifaddrs.
     if unsafe { libc::getifaddrs(&mut first) } < 0 {
         let source = std::io::Error::last_os_error();
         return Err(NetworkError::Io { what: "list network interfaces".into(), source });
     }
-    let mut found: Vec<(String, bool)> = Vec::new();
     let mut next = first;
     // SAFETY: each pointer is null or an entry of the list, which is freed only below.
     while let Some(entry) = unsafe { next.as_ref() } {
         // SAFETY: the name is a terminated string of the entry.
-        let name = unsafe { CStr::from_ptr(entry.ifa_name) }.to_string_lossy().into_owned();
-        let has = |flag: libc::c_int| entry.ifa_flags & flag as u32 != 0;
-        if !has(libc::IFF_LOOPBACK) && !found.iter().any(|(other, _)| *other == name) {
-            found.push((name, has(libc::IFF_UP)));
-        }
+        look(entry, &unsafe { CStr::from_ptr(entry.ifa_name) }.to_string_lossy());
         next = entry.ifa_next;
     }
     // SAFETY: `first` is what getifaddrs gave, and nothing refers into it any more.
     unsafe { libc::freeifaddrs(first) };
+    Ok(())
+}
+
+/// Addresses of an interface of this process's network namespace; none where there is no such interface.
+pub(crate) fn addresses_of(interface: &str) -> Result<Vec<IpAddr>, NetworkError> {
+    let mut found = Vec::new();
+    each_interface(|entry, name| {
+        // SAFETY: an address is null or one of the family it says, and lives as long as the entry.
+        let address = unsafe { entry.ifa_addr.as_ref() };
+        let Some(address) = address.filter(|_| name == interface) else { return };
+        match i32::from(address.sa_family) {
+            libc::AF_INET => {
+                // SAFETY: see above.
+                let address = unsafe { &*entry.ifa_addr.cast::<libc::sockaddr_in>() };
+                found.push(Ipv4Addr::from_bits(u32::from_be(address.sin_addr.s_addr)).into());
+            }
+            libc::AF_INET6 => {
+                // SAFETY: see above.
+                let address = unsafe { &*entry.ifa_addr.cast::<libc::sockaddr_in6>() };
+                found.push(Ipv6Addr::from(address.sin6_addr.s6_addr).into());
+            }
+            _ => {}
+        }
+    })?;
     Ok(found)
 }
 

@@ -1,4 +1,5 @@
-//! Guest networking behind one seam: `cni` (the host's CNI networks), `user` (passt, no privileges) and `none`.
+//! Guest networking behind one seam: `cni` (the host's CNI networks), `docker-bridge` (Docker's own), `user` (passt, no
+//! privileges) and `none`.
 //!
 //! The supervisor attaches before it boots and detaches on every way out; what `attach` did is recorded on disk before
 //! it is done, so that `detach` from another process (after a crash) finds it.

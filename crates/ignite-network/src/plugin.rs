@@ -49,6 +49,8 @@ pub struct AttachRequest {
     pub names_dir: PathBuf,
     /// Where CNI networks are configured, see [`crate::cni::conf_dirs`].
     pub cni_conf_dirs: Vec<PathBuf>,
+    /// Where the host's Docker engine listens, if there is one.
+    pub docker_socket: PathBuf,
 }
 
 /// What a VM was given.

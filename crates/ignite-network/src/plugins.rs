@@ -1,6 +1,7 @@
 //! The one table of networks.
 
 pub mod cni;
+pub mod docker_bridge;
 pub mod none;
 pub mod user;
 
@@ -10,15 +11,16 @@ use std::sync::Arc;
 
 /// Modes of the table, for `--network` and its errors.
 pub fn names() -> Vec<&'static str> {
-    vec!["user", "none", "cni"]
+    vec!["user", "none", "cni", docker_bridge::NAME]
 }
 
-/// The network of a mode as users write it: `user`, `none`, `cni` or `cni:NAME[,NAME…]`.
+/// The network of a mode as users write it: `user`, `none`, `cni`, `cni:NAME[,NAME…]` or `docker-bridge`.
 pub fn find(mode: &str) -> Result<Arc<dyn Plugin>, NetworkError> {
     match mode {
         "user" => Ok(Arc::new(user::UserNetwork::default())),
         "none" => Ok(Arc::new(none::NoNetwork)),
         "cni" => Ok(Arc::new(cni::CniNetwork::new())),
+        docker_bridge::NAME => Ok(Arc::new(docker_bridge::DockerBridge::default())),
         other => match other.strip_prefix("cni:") {
             Some(names) => Ok(Arc::new(cni::CniNetwork::named(names)?)),
             None => Err(NetworkError::UnknownNetwork(other.to_owned())),

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use throwaway::{has_file, is_inside, left_behind, output};
+use throwaway::{is_inside, left_behind, output};
 
 /// Generous: the hosts these tests run on may be busy.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -58,7 +58,7 @@ fn parse_ports(text: &str) -> Vec<PortMapping> {
 async fn assert_detached(network: &CniNetwork, request: &AttachRequest) {
     let errors = network.detach(request).await;
     assert!(errors.is_empty(), "{errors:?}");
-    assert!(!has_file(&request.record_dir, RECORD));
+    assert!(!request.record_dir.join(RECORD).exists());
 }
 
 fn queue(nic: &GuestNic) -> &OwnedFd {
@@ -405,7 +405,7 @@ async fn a_failed_attachment_leaves_nothing() {
     let error = CniNetwork::new().attach(&vm).await.unwrap_err().to_string();
     assert!(error.contains("tuning ADD failed"), "{error}");
     assert_eq!(left_behind(), [""; 0]);
-    assert!(!has_file(&vm.record_dir, RECORD));
+    assert!(!vm.record_dir.join(RECORD).exists());
 }
 
 #[tokio::test]

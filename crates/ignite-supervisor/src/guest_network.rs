@@ -41,6 +41,7 @@ pub fn attach_request(launch: &Launch, carrier: Option<Carrier>) -> AttachReques
         record_dir: paths.vm(&launch.uid),
         names_dir: paths.run_networks(),
         cni_conf_dirs: ignite_network::cni::conf_dirs(&launch.data_dir),
+        docker_socket: launch.network.docker_socket.clone(),
     }
 }
 

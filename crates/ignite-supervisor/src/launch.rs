@@ -92,6 +92,9 @@ pub struct LaunchNetwork {
     pub dhcp: Vec<String>,
     /// Further lines of the guest's `/etc/hosts`; [`ignite_api::network::HOST_GATEWAY`] is looked up in the network.
     pub host_aliases: Vec<HostAlias>,
+    /// Where the host's Docker engine listens, for its bridge.
+    #[serde(default)]
+    pub docker_socket: PathBuf,
 }
 
 /// What the supervisor tells its starter, one JSON line each, over the ready pipe.

@@ -6,7 +6,7 @@ use crate::commands::pull_source::Runtime;
 use crate::commands::volume_flags::parse_volumes;
 use crate::env_file::{HostEnv, parse_env_flag, read_env_file};
 use crate::report::UsageError;
-use crate::settings::{Settings, VmOverrides, network_mode};
+use crate::settings::{Settings, VmOverrides};
 use ignite_api::restart_policy::RestartPolicy;
 use ignite_api::validation::check_id_prefix;
 use ignite_api::vm::{FileMapping, InitMode, Isolation, OciSource, RootDisk, Ssh};
@@ -302,8 +302,7 @@ impl VmFlags {
             let source = image.parse().map_err(|error| UsageError(format!("--sandbox-image: {error}")))?;
             spec.sandbox = Some(OciSource { oci: Some(source) });
         }
-        let network_flag = self.network.as_deref().map(network_mode);
-        set_unless_auto(&mut spec.network.mode, network_flag.as_ref().or(network.as_ref()));
+        set_unless_auto(&mut spec.network.mode, self.network.as_ref().or(network.as_ref()));
         set_unless_auto(&mut spec.vmm, self.vmm.as_ref().or(vmm.as_ref()));
         self.connection.apply(spec)?;
         if !self.ports.is_empty() {

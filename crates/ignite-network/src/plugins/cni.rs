@@ -247,6 +247,58 @@ impl CniNetwork {
         Ok(attachment)
     }
 
+    /// Whether a VM can be attached to these networks, as far as that is known before the host is touched.
+    pub(crate) fn check_for(&self, request: &AttachRequest, networks: &[NetworkList]) -> Result<(), NetworkError> {
+        if !Path::new(link::TUN_DEVICE).exists() {
+            return Err(NetworkError::ProgramMissing {
+                program: format!("the tun driver ({})", link::TUN_DEVICE),
+                hint: "load it: modprobe tun".into(),
+            });
+        }
+        for program in networks.iter().flat_map(NetworkList::programs) {
+            exec::find(program, &self.plugin_dirs)?;
+        }
+        let can_publish = networks.iter().any(|network| network.has_capability("portMappings"));
+        if request.network.bandwidth.is_some() && !networks.iter().any(|network| network.has_capability("bandwidth")) {
+            return Err(NetworkError::CannotGive {
+                network: "cni",
+                what: "a limit of its traffic: it has no plugin with the capability bandwidth",
+            });
+        }
+        if let (Some(port), false) = (request.network.ports.first(), can_publish) {
+            return Err(NetworkError::CannotPublish { network: "cni", port: port.host_port });
+        }
+        claim_ports(request).map(drop)
+    }
+
+    /// Attaches to these networks, which are asked for once what the last run left has been undone.
+    pub(crate) async fn attach_to(
+        &self,
+        request: &AttachRequest,
+        networks: impl FnOnce() -> Result<Vec<NetworkList>, NetworkError> + Send,
+    ) -> Result<Attachment, NetworkError> {
+        let (lock, left) = locked_record(request).await?;
+        if let Some(left) = left {
+            for error in self.undo(&left, request, &lock).await {
+                tracing::warn!("clean up after the last run: {error}");
+            }
+        }
+        let networks = networks()?;
+        self.check_for(request, &networks)?;
+        let claims = claim_ports(request)?;
+        let mut record = plan(request, networks);
+        record.write(&request.record_dir)?;
+        match self.connect(&mut record, request, &lock).await {
+            Ok(attachment) => Ok(Attachment { _claims: claims, ..attachment }),
+            Err(error) => {
+                for cleanup in self.undo(&record, request, &lock).await {
+                    tracing::warn!("undo a failed attachment: {cleanup}");
+                }
+                Err(error)
+            }
+        }
+    }
+
     /// ADD; each plugin's result is on disk before the next plugin is called.
     async fn add(&self, record: &mut Record, index: usize, dir: &Path, lock: &File) -> Result<Value, NetworkError> {
         let before = record.clone();
@@ -280,54 +332,12 @@ impl Plugin for CniNetwork {
         if !rustix::process::geteuid().is_root() {
             return Err(NetworkError::NeedsRoot { network: "cni" });
         }
-        if !Path::new(link::TUN_DEVICE).exists() {
-            return Err(NetworkError::ProgramMissing {
-                program: format!("the tun driver ({})", link::TUN_DEVICE),
-                hint: "load it: modprobe tun".into(),
-            });
-        }
-        let networks = self.configured(request)?;
-        for program in networks.iter().flat_map(NetworkList::programs) {
-            exec::find(program, &self.plugin_dirs)?;
-        }
-        let can_publish = networks.iter().any(|network| network.has_capability("portMappings"));
-        if request.network.bandwidth.is_some() && !networks.iter().any(|network| network.has_capability("bandwidth")) {
-            return Err(NetworkError::CannotGive {
-                network: "cni",
-                what: "a limit of its traffic: it has no plugin with the capability bandwidth",
-            });
-        }
-        if let (Some(port), false) = (request.network.ports.first(), can_publish) {
-            return Err(NetworkError::CannotPublish { network: "cni", port: port.host_port });
-        }
-        claim_ports(request).map(drop)
+        self.check_for(request, &self.configured(request)?)
     }
 
     async fn attach(&self, request: &AttachRequest) -> Result<Attachment, NetworkError> {
-        let (lock, left) = locked_record(request).await?;
-        if let Some(left) = left {
-            for error in self.undo(&left, request, &lock).await {
-                tracing::warn!("clean up after the last run: {error}");
-            }
-        }
-        self.check(request)?;
-        let claims = claim_ports(request)?;
-        let networks: Vec<NetworkList> = self
-            .wanted()
-            .into_iter()
-            .map(|name| conf_dir::ensure(&request.cni_conf_dirs, name))
-            .collect::<Result<_, _>>()?;
-        let mut record = plan(request, networks);
-        record.write(&request.record_dir)?;
-        match self.connect(&mut record, request, &lock).await {
-            Ok(attachment) => Ok(Attachment { _claims: claims, ..attachment }),
-            Err(error) => {
-                for cleanup in self.undo(&record, request, &lock).await {
-                    tracing::warn!("undo a failed attachment: {cleanup}");
-                }
-                Err(error)
-            }
-        }
+        let ensure = |name| conf_dir::ensure(&request.cni_conf_dirs, name);
+        self.attach_to(request, || self.wanted().into_iter().map(ensure).collect()).await
     }
 
     async fn detach(&self, request: &AttachRequest) -> Vec<NetworkError> {
@@ -387,7 +397,7 @@ mod tests {
     use super::*;
     use ignite_api::network::NetworkSpec;
 
-    fn request(ports: &str, dir: &Path) -> AttachRequest {
+    pub(super) fn request(ports: &str, dir: &Path) -> AttachRequest {
         AttachRequest {
             vm_uid: "4f1c09d2a7b35e68".into(),
             vm_name: "web".into(),

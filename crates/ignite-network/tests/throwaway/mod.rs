@@ -1,6 +1,5 @@
 //! A host to throw away: its own network, `/run`, `/etc/cni` and leases, gone with the process that had it.
 
-use std::path::Path;
 use std::process::Command;
 
 /// Set inside.
@@ -80,9 +79,4 @@ pub fn left_behind() -> Vec<String> {
         }
     }
     left
-}
-
-/// Whether a file is in a directory.
-pub fn has_file(directory: &Path, name: &str) -> bool {
-    directory.join(name).exists()
 }

@@ -111,24 +111,8 @@ mod tests {
     use super::*;
     use crate::cni::conf_dir;
     use crate::plugin::GuestNicBackend;
-    use ignite_api::network::NetworkSpec;
+    use crate::plugins::cni::tests::request;
     use std::fs::File;
-    use std::path::Path;
-
-    fn request(ports: &str, dir: &Path) -> AttachRequest {
-        AttachRequest {
-            vm_uid: "4f1c09d2a7b35e68".into(),
-            vm_name: "web".into(),
-            network: NetworkSpec {
-                ports: if ports.is_empty() { Vec::new() } else { ignite_api::ports::parse_ports(ports).unwrap() },
-                ..NetworkSpec::default()
-            },
-            run_dir: dir.to_owned(),
-            record_dir: dir.to_owned(),
-            cni_conf_dirs: vec![dir.join("net.d")],
-            ..AttachRequest::default()
-        }
-    }
 
     #[test]
     fn the_first_network_that_can_publishes_the_ports() {
