@@ -75,7 +75,8 @@ async fn a_vm_gets_an_address_that_neither_docker_nor_anybody_has() {
         return;
     }
     let root = tempfile::tempdir().unwrap();
-    let (web, db, third) = (vm(&root, "00000000000000a1"), vm(&root, "00000000000000a2"), vm(&root, "00000000000000a3"));
+    let (web, db, third) =
+        (vm(&root, "00000000000000a1"), vm(&root, "00000000000000a2"), vm(&root, "00000000000000a3"));
     assert!(refusal(&web).contains("docker.sock"));
     serve(&root.path().join("docker.sock"), "200 OK", NETWORK);
     assert!(refusal(&web).contains("docker9 is not on this host"));

@@ -138,6 +138,7 @@ fn first_free(
 }
 
 async fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, NetworkError> {
-    let failed = |error| NetworkError::Io { what: "look at Docker's bridge".into(), source: std::io::Error::other(error) };
+    let failed =
+        |error| NetworkError::Io { what: "look at Docker's bridge".into(), source: std::io::Error::other(error) };
     tokio::task::spawn_blocking(work).await.map_err(failed)
 }

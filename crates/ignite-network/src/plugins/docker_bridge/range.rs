@@ -112,11 +112,8 @@ impl Place {
         if let Some(mtu) = self.mtu {
             bridge["mtu"] = mtu.into();
         }
-        let plugins = [
-            bridge,
-            json!({"type": "portmap", "capabilities": {"portMappings": true}}),
-            json!({"type": "firewall"}),
-        ];
+        let plugins =
+            [bridge, json!({"type": "portmap", "capabilities": {"portMappings": true}}), json!({"type": "firewall"})];
         NetworkList {
             cni_version: "0.4.0".into(),
             name: NAME.into(),
@@ -206,7 +203,9 @@ mod tests {
     #[test]
     fn a_bridge_of_another_host_is_refused() {
         assert!(place(told(&[("172.17.0.0/16", "")]), &[]).unwrap_err().contains("not on this host"));
-        assert!(place(told(&[("172.17.0.0/16", "")]), &addresses(&["10.0.0.1"])).unwrap_err().contains("172.17.0.0/16"));
+        assert!(
+            place(told(&[("172.17.0.0/16", "")]), &addresses(&["10.0.0.1"])).unwrap_err().contains("172.17.0.0/16")
+        );
     }
 
     #[test]
