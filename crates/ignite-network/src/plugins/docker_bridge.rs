@@ -15,7 +15,7 @@ use self::range::Place;
 use crate::NetworkError;
 use crate::cni::conf::NetworkList;
 use crate::cni::record;
-use crate::plugin::{AttachRequest, Attachment, Plugin};
+use crate::plugin::{AttachRequest, Attachment, Carrier, Plugin};
 use crate::plugins::cni::CniNetwork;
 use async_trait::async_trait;
 use std::net::{IpAddr, Ipv4Addr};
@@ -45,6 +45,10 @@ impl DockerBridge {
 impl Plugin for DockerBridge {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn carriers(&self) -> &'static [Carrier] {
+        self.cni.carriers()
     }
 
     fn check(&self, request: &AttachRequest) -> Result<(), NetworkError> {
