@@ -21,5 +21,5 @@ fn main() -> ExitCode {
     let caller = command.caller();
     let alternative = weave_order::alternative(&cli, &argv);
     let global = alternative.as_ref().unwrap_or(&cli).global.clone();
-    program::run(&global, caller, async |context| weave_order::run(cli, alternative, context).await)
+    program::run(&global, caller, |_| Ok(()), async |context| weave_order::run(cli, alternative, context).await)
 }

@@ -3,6 +3,7 @@
 use crate::cli::GlobalFlags;
 use crate::context::Context;
 use crate::report::{self, Caller};
+use crate::settings::Settings;
 use crate::{settings, signals};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,18 +12,25 @@ use tracing::level_filters::LevelFilter;
 /// Time that cancelled work (a pull, a half-written disk) has to clean up behind itself.
 const CLEANUP_TIME: Duration = Duration::from_secs(2);
 
-/// Merges the settings, does the command, and answers its exit code; an error is printed with its hint.
+/// Merges the settings, does the command, and answers its exit code; an error is printed with its hint. `adjust` is for
+/// flags of a program's own.
 pub fn run(
     global: &GlobalFlags,
     caller: Caller,
+    adjust: impl FnOnce(&mut Settings) -> anyhow::Result<()>,
     command: impl AsyncFnOnce(&Context) -> anyhow::Result<u8>,
 ) -> ExitCode {
-    let code = try_run(global, command).unwrap_or_else(|error| report::failure(&error, caller));
+    let code = try_run(global, adjust, command).unwrap_or_else(|error| report::failure(&error, caller));
     ExitCode::from(code)
 }
 
-fn try_run(global: &GlobalFlags, command: impl AsyncFnOnce(&Context) -> anyhow::Result<u8>) -> anyhow::Result<u8> {
-    let settings = settings::resolve(global, &settings::Host::observe())?;
+fn try_run(
+    global: &GlobalFlags,
+    adjust: impl FnOnce(&mut Settings) -> anyhow::Result<()>,
+    command: impl AsyncFnOnce(&Context) -> anyhow::Result<u8>,
+) -> anyhow::Result<u8> {
+    let mut settings = settings::resolve(global, &settings::Host::observe())?;
+    adjust(&mut settings)?;
     start_log(settings.log_level);
     let context = Context::new(settings);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

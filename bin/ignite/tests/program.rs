@@ -245,3 +245,25 @@ fn lists_and_objects_have_the_same_forms() {
         assert!(stdout.contains(expected) && stdout.is_empty() == expected.is_empty(), "{line}: {stdout}");
     }
 }
+
+#[test]
+fn the_supervisor_is_not_started_by_hand() {
+    for words in [&["599615df99804ae8"][..], &["--log-level", "debug", "599615df99804ae8"], &[], &["--help"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_ignite-spawn")).args(words).output().expect("it runs");
+        assert_eq!(output.status.code(), Some(125), "{words:?}");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        let explains = told.contains("usage: ignite-spawn") || told.contains("is not a descriptor");
+        assert!(explains && output.stdout.is_empty(), "{words:?}: {told}");
+    }
+}
+
+#[test]
+fn a_version_is_read_as_from_weave_ignite() {
+    let (_, json, _) = Host::new().run("version -o json");
+    let report: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let version = &report["igniteVersion"];
+    let go_arch = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
+    assert_eq!(version["platform"], format!("linux/{go_arch}"));
+    let short = Host::new().run("version -o short").1;
+    assert_eq!(version["gitVersion"], short.trim_end());
+}

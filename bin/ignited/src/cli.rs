@@ -1,6 +1,7 @@
 //! The table of commands of `ignited`, one row each.
 
 use crate::commands::{completion, daemon, gitops, operator, status, systemd, version};
+use crate::vm_defaults::VmDefaults;
 use clap::{CommandFactory, Parser, Subcommand};
 use ignite::cli::GlobalFlags;
 use ignite::context::Context;
@@ -17,6 +18,9 @@ pub struct Cli {
     /// Flags of every command.
     #[command(flatten)]
     pub global: GlobalFlags,
+    /// What manifests leave open.
+    #[command(flatten)]
+    pub defaults: VmDefaults,
     /// The command; absent: help.
     #[command(subcommand)]
     pub command: Option<Command>,

@@ -7,11 +7,15 @@ mod metrics;
 mod server;
 mod service;
 mod status_file;
+mod vm_defaults;
+#[cfg(test)]
+mod weave_tests;
 
 use clap::Parser;
 use cli::Cli;
 use ignite::program;
 use ignite::report::{self, Caller};
+use ignite::settings::Settings;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -22,5 +26,6 @@ fn main() -> ExitCode {
     let Some(command) = cli.command else {
         return ExitCode::from(report::usage(&cli::help(), Caller::Other));
     };
-    program::run(&cli.global, Caller::Other, async |context| command.run(context).await)
+    let adjust = |settings: &mut Settings| cli.defaults.apply(settings);
+    program::run(&cli.global, Caller::Other, adjust, async |context| command.run(context).await)
 }

@@ -114,13 +114,14 @@ const TESTS: &[Test] = tests! {
         a_kernel_in_use_is_not_removed
         images_come_from_archives_and_standard_input
         a_host_without_a_kernel_is_told_what_to_type;
+    prompt:
+        bash_zsh_and_fish_offer_the_vms_that_a_command_makes_sense_for
+        colours_are_for_terminals;
     commands:
         wrong_input_is_explained_with_a_hint
         usage_errors_of_run_exit_with_125
         help_and_version_are_on_standard_output
         doctor_says_what_this_host_can_do
-        completions_are_generated
-        a_shell_offers_the_vms_that_a_command_makes_sense_for
         a_hostile_archive_is_refused_and_leaves_nothing;
 };
 

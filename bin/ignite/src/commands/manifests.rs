@@ -28,9 +28,10 @@ pub fn read(paths: &[PathBuf], settings: &Settings) -> anyhow::Result<WantedSet>
     Ok(set)
 }
 
-/// Bare image references are pulled from the configured source.
+/// Bare image references are pulled from the configured source, and the configured prefix is shown as `run` shows it.
 pub fn prepare(set: &mut WantedSet, settings: &Settings) {
     for wanted in &mut set.vms {
         wanted.vm.spec.image.oci = wanted.vm.spec.image.oci.take().map(|source| settings.runtime.apply(source));
+        wanted.vm.status.id_prefix.clone_from(&settings.id_prefix);
     }
 }

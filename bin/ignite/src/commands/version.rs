@@ -65,6 +65,12 @@ fn report() -> Report {
     }
 }
 
+/// As Go, and so Weave Ignite, names it: `linux/amd64`.
 fn platform() -> String {
-    format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH)
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    format!("{}/{arch}", std::env::consts::OS)
 }

@@ -2,7 +2,6 @@
 
 use ignite_e2e::Host;
 use ignite_e2e::images::busybox;
-use ignite_e2e::invocation::Invocation;
 
 pub fn wrong_input_is_explained_with_a_hint() {
     let host = Host::new();
@@ -73,36 +72,6 @@ pub fn doctor_says_what_this_host_can_do() {
     let outcome = Host::new().does(["doctor"]);
     outcome.says("qemu");
     assert!(outcome.code == 0 || outcome.code == 1, "doctor judges: {outcome}");
-}
-
-pub fn completions_are_generated() {
-    let host = Host::empty();
-    for shell in ["bash", "zsh", "fish"] {
-        host.does(["completion", shell]).succeeds().says("ignite");
-    }
-    let bash = host.does(["completion", "bash"]).text();
-    Invocation::new("bash").args(["-n"]).stdin(bash).finish().succeeds();
-}
-
-pub fn a_shell_offers_the_vms_that_a_command_makes_sense_for() {
-    let host = Host::new();
-    host.does(["create", "--name", "at-rest", busybox(), "true"]).succeeds();
-    let programs = ignite_e2e::host::program("ignite");
-    let directory = programs.parent().expect("a directory").display();
-    let path = format!("{directory}:{}", std::env::var("PATH").unwrap_or_default());
-    let bash = Invocation::new("bash").args(["--norc", "--noprofile", "-i"]).env("PATH", path);
-    let bash = bash.env("IGNITE_DATA_DIR", host.data_dir()).env("IGNITE_RUN_DIR", host.run_dir()).env("PS1", "> ");
-    let mut shell = ignite_e2e::Terminal::open(bash);
-    shell.shows("> ").types("source <(ignite completion)\r").shows("> ");
-    // A VM at rest can be started and removed; there is nothing to stop.
-    shell.types("ignite start at\t").shows("ignite start at-rest").types("\x03").shows("> ");
-    shell.types("ignite rm at\t").shows("ignite rm at-rest").types("\x03").shows("> ");
-    shell.types("ignite stop at\t<").shows("ignite stop at").shows("<").types("\x03").shows("> ");
-    shell.types("ignite ver\t").shows("ignite version").types("\r").shows("Ignite version: v").shows("> ");
-    shell.types("exit\r");
-    shell.finish().succeeds().does_not_say("stop at-rest");
-    host.does(["rm", "at-rest"]).succeeds();
-    host.assert_nothing_left();
 }
 
 pub fn a_hostile_archive_is_refused_and_leaves_nothing() {

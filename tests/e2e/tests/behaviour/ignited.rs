@@ -8,6 +8,9 @@ use ignite_e2e::wait::{BOOT, QUICK, until};
 use ignite_e2e::{Host, Report, Running};
 use rustix::process::Signal;
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Instant;
 
 /// A VM that does nothing for long, without a network.
@@ -253,13 +256,23 @@ pub fn a_manifest_of_weave_ignite_means_what_it_meant() {
         )
     };
     let path = host.file("manifests/vm.yml", text(true));
+    let config = "apiVersion: ignite.weave.works/v1alpha4\nkind: Configuration\nspec: {networkPlugin: user, \
+                  vmDefaults: {args: [sleep, \"10000\"]}}\n";
+    let config = host.file("config.yaml", config);
     let daemon = host
-        .ignited(["daemon", "--manifests"])
-        .args([host.path("manifests").as_path()])
-        .env("IGNITE_CONFIG", host.file("config.yaml", "apiVersion: ignite.weave.works/v1alpha4\nkind: Configuration\nspec: {vmDefaults: {network: {mode: none}, args: [sleep, \"10000\"]}}\n"))
+        .ignited(["--log-level", "info", "--runtime", "registry", "--network-plugin", "none", "daemon", "--id-prefix", "lab"])
+        .args([Path::new("--ignite-config"), &config, Path::new("--manifests"), &host.path("manifests")])
         .start();
     wait_for(&host, "the VM", is_ready);
     assert_eq!(starts(&host, "my-vm").0, "599615df99804ae8");
+    let query = "{{.Status.IDPrefix}} {{.Status.Network.Plugin}}";
+    host.does(["inspect", "vm", "my-vm", "-t", query]).succeeds().prints("lab none\n");
+    let socket = host.data_dir().join("daemon.sock");
+    let mut socket = UnixStream::connect(socket).expect("metrics are where Weave Ignite's were");
+    socket.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("ask");
+    let mut metrics = String::new();
+    socket.read_to_string(&mut metrics).expect("an answer");
+    assert!(metrics.contains("ignited_steps_total{"), "{metrics}");
     fs::write(&path, text(false)).expect("write it");
     wait_for(&host, "the stop", |text| is_ready(text) && text.contains("Stopped"));
     let vm = host.existing_vm("my-vm".to_owned());

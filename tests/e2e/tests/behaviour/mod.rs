@@ -15,6 +15,7 @@ pub mod network;
 pub mod network_soak;
 pub mod network_user;
 pub mod objects;
+pub mod prompt;
 pub mod registry;
 pub mod restart;
 pub mod sources;
