@@ -1,9 +1,10 @@
 //! Every command and flag of Weave Ignite's `ignited` is accepted and means what it meant, or stands among the differences.
 
 use crate::cli::{Cli, Command};
-use crate::commands::version::Output;
+
 use clap::{CommandFactory, Parser};
 use ignite::commands::pull_source::Runtime;
+use ignite::commands::version::Output;
 use ignite::settings::{self, Host, Settings};
 use std::time::Duration;
 
@@ -13,10 +14,7 @@ const DIFFERENCES: &str = include_str!("../../../docs/coming-from-weave-ignite.m
 const COMMANDS: [(&str, &str); 5] = [
     ("", "log-level runtime~ network-plugin~ id-prefix~ ignite-config help/h"),
     ("daemon", ""),
-    (
-        "gitops",
-        "branch/b~ interval timeout identity-file hosts-file~ https-username https-password~",
-    ),
+    ("gitops", "branch/b~ interval timeout identity-file hosts-file~ https-username https-password~"),
     ("completion", ""),
     ("version", "output/o"),
 ];
@@ -97,7 +95,9 @@ fn the_rest_is_as_it_was() {
     assert!(matches!(parse("ignited").command, None), "help");
     assert!(matches!(parse("ignited completion").command, Some(Command::Completion(_))));
     for (form, expected) in [("short", Output::Short), ("json", Output::Json), ("yaml", Output::Yaml)] {
-        let Some(Command::Version(args)) = parse(&format!("ignited version -o {form}")).command else { panic!("{form}") };
+        let Some(Command::Version(args)) = parse(&format!("ignited version -o {form}")).command else {
+            panic!("{form}")
+        };
         assert_eq!(args.output, Some(expected));
     }
 }

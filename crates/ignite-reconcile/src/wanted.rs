@@ -40,7 +40,9 @@ impl WantedVm {
         if let Some(stack) = stack {
             vm.metadata.labels.entry(STACK_LABEL.to_owned()).or_insert_with(|| stack.to_owned());
         }
-        vm.status = ignite_api::VmStatus::default();
+        // Of its status only this is for whoever creates it to say.
+        let id_prefix = vm.status.id_prefix.take();
+        vm.status = ignite_api::VmStatus { id_prefix, ..ignite_api::VmStatus::default() };
         vm
     }
 }

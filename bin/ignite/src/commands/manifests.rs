@@ -32,6 +32,8 @@ pub fn read(paths: &[PathBuf], settings: &Settings) -> anyhow::Result<WantedSet>
 pub fn prepare(set: &mut WantedSet, settings: &Settings) {
     for wanted in &mut set.vms {
         wanted.vm.spec.image.oci = wanted.vm.spec.image.oci.take().map(|source| settings.runtime.apply(source));
-        wanted.vm.status.id_prefix.clone_from(&settings.id_prefix);
+        if let Some(prefix) = &settings.id_prefix {
+            wanted.vm.status.id_prefix = Some(prefix.clone());
+        }
     }
 }

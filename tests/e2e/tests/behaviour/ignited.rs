@@ -260,7 +260,17 @@ pub fn a_manifest_of_weave_ignite_means_what_it_meant() {
                   vmDefaults: {args: [sleep, \"10000\"]}}\n";
     let config = host.file("config.yaml", config);
     let daemon = host
-        .ignited(["--log-level", "info", "--runtime", "registry", "--network-plugin", "none", "daemon", "--id-prefix", "lab"])
+        .ignited([
+            "--log-level",
+            "info",
+            "--runtime",
+            "registry",
+            "--network-plugin",
+            "none",
+            "daemon",
+            "--id-prefix",
+            "lab",
+        ])
         .args([Path::new("--ignite-config"), &config, Path::new("--manifests"), &host.path("manifests")])
         .start();
     wait_for(&host, "the VM", is_ready);
