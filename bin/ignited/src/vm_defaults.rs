@@ -2,7 +2,7 @@
 
 use ignite::commands::pull_source::Runtime;
 use ignite::report::UsageError;
-use ignite::settings::{Settings, network_mode};
+use ignite::settings::Settings;
 use ignite_api::validation::check_id_prefix;
 
 /// Flags before or after the command, as Weave Ignite's `ignited` had them.
@@ -25,8 +25,7 @@ impl VmDefaults {
     /// Sets what was given.
     pub fn apply(&self, settings: &mut Settings) -> anyhow::Result<()> {
         if let Some(mode) = &self.network {
-            let mode = network_mode(mode);
-            settings.vm_defaults.network.mode = (mode != "auto").then_some(mode);
+            settings.vm_defaults.network.mode = (mode != "auto").then(|| mode.clone());
         }
         if let Some(prefix) = &self.id_prefix {
             check_id_prefix(prefix).map_err(UsageError)?;

@@ -59,11 +59,11 @@ fn persistent_flags_stand_before_or_after_the_command() {
     for line in [
         "ignited --log-level debug --runtime docker --network-plugin docker-bridge --id-prefix lab daemon",
         "ignited daemon --log-level debug --runtime docker --network-plugin docker-bridge --id-prefix lab",
-        "ignited gitops --runtime docker https://example.org/a.git --id-prefix lab --network cni --log-level=debug",
+        "ignited gitops --runtime docker https://example.org/a.git --id-prefix lab --network docker-bridge --log-level=debug",
     ] {
         let settings = settings_of(line);
         assert_eq!(settings.runtime, Runtime::Docker, "{line}");
-        assert_eq!(settings.vm_defaults.network.mode.as_deref(), Some("cni"), "{line}");
+        assert_eq!(settings.vm_defaults.network.mode.as_deref(), Some("docker-bridge"), "{line}");
         assert_eq!(settings.id_prefix.as_deref(), Some("lab"), "{line}");
         assert_eq!(settings.log_level, tracing::level_filters::LevelFilter::DEBUG, "{line}");
     }
