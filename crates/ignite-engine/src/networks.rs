@@ -28,6 +28,9 @@ pub struct NetworkInfo {
     /// Its plugins, as configured.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub plugins: Vec<Map<String, Value>>,
+    /// What its VMs do not have that those of other networks have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Who is in it.
     pub vms: Vec<NetworkMember>,
     /// What CHECK found broken; only where that was asked for.
@@ -77,6 +80,7 @@ impl Engine {
             file: None,
             cni_version: None,
             plugins: Vec::new(),
+            note: note_of(mode).map(str::to_owned),
             vms: members_of_status(&listing.vms, mode),
             problems: None,
         };
@@ -95,6 +99,7 @@ impl Engine {
             file: network.file,
             cni_version: Some(network.list.cni_version),
             plugins: network.list.plugins,
+            note: None,
             problems: None,
         }));
         all.extend(self.docker_bridge(members_of(docker_bridge::NAME)));
@@ -114,6 +119,7 @@ impl Engine {
             file: None,
             cni_version: network.as_ref().map(|network| network.cni_version.clone()),
             plugins: network.map(|network| network.plugins).unwrap_or_default(),
+            note: None,
             vms,
             problems: None,
         })
@@ -203,6 +209,17 @@ pub enum NetworkCheck {
     Run,
     /// Nothing is asked.
     Skip,
+}
+
+/// See `docs/adr/user-networks-have-no-names.md`.
+fn note_of(mode: &str) -> Option<&'static str> {
+    match mode {
+        "user" => Some(
+            "each VM has a network of its own: VMs reach one another by ports published on the host (--add-host \
+             NAME:host-gateway), not by name",
+        ),
+        _ => None,
+    }
 }
 
 /// The VMs that a network without records has, by their status.

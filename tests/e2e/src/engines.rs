@@ -1,6 +1,8 @@
 //! A private containerd and a private dockerd, each with its own directories and socket; killed on drop.
 
 use crate::invocation::Invocation;
+use crate::outcome::Outcome;
+use crate::throwaway::Throwaway;
 use crate::wait::{BOOT, QUICK, until};
 use rustix::process::{Pid, Signal};
 use std::fs;
@@ -55,6 +57,26 @@ impl Engine {
         Engine::start(dir, socket, command)
     }
 
+    /// dockerd with its bridge and its firewall rules on a throw-away host, below `dir`.
+    ///
+    /// # Errors
+    /// Why it cannot be had here.
+    pub fn dockerd_on(throwaway: &Throwaway, dir: &Path) -> Result<Engine, String> {
+        fs::create_dir_all(dir).expect("make a directory");
+        fs::create_dir_all("/etc/docker").map_err(|error| format!("/etc/docker cannot be made: {error}"))?;
+        let (socket, shown) = (dir.join("docker.sock"), dir.display());
+        let script = format!(
+            "mount -t tmpfs none /etc/docker && exec dockerd --host unix://{} --data-root {shown}/data --exec-root {shown}/exec \
+             --pidfile {shown}/pid --storage-driver=vfs",
+            socket.display()
+        );
+        let entry = throwaway.entry();
+        let mut command = Command::new(&entry[0]);
+        command.args(&entry[1..]).args(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+        command.args(["sh", "-c", &script]);
+        Engine::start(dir, socket, command)
+    }
+
     fn start(dir: &Path, socket: PathBuf, mut command: Command) -> Result<Engine, String> {
         let log = fs::File::create(dir.join("log")).expect("create a log");
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("clone a descriptor")).stderr(log).process_group(0);
@@ -79,9 +101,11 @@ impl Engine {
 
     /// `docker` with this engine.
     #[track_caller]
-    pub fn docker(&self, args: &[&str]) {
+    pub fn docker(&self, args: &[&str]) -> Outcome {
         let docker = Invocation::new("docker").args(["--host", &format!("unix://{}", self.socket.display())]);
-        docker.args(args).within(QUICK).finish().succeeds();
+        let outcome = docker.args(args).within(QUICK).finish();
+        outcome.succeeds();
+        outcome
     }
 }
 

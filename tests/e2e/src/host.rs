@@ -27,6 +27,8 @@ pub struct Host {
     before: Listing,
     /// What goes before `ignite`, where the host is a throw-away one.
     entry: Vec<String>,
+    /// Variables of every call.
+    environment: Vec<(String, String)>,
     /// Where `ignite` is; `None`: where cargo has built it.
     programs: Option<PathBuf>,
 }
@@ -60,6 +62,12 @@ impl Host {
         host
     }
 
+    /// The same, with a variable in the environment of every call.
+    pub fn with_env(mut self, name: &str, value: impl Into<String>) -> Host {
+        self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
     /// A host with nothing, on which everything is done by an ordinary user without any capability, on a throw-away host.
     /// What the user needs of the build and of the caches is copied, because it may not be for everybody to read.
     pub fn of_user(uid: u32, throwaway: &Throwaway) -> Host {
@@ -89,7 +97,7 @@ impl Host {
         for dir in ["data", "run", "home"] {
             fs::create_dir(root.path().join(dir)).expect("make a test directory");
         }
-        Host { root, names: AtomicU32::new(0), before: Listing::default(), entry: Vec::new(), programs: None }
+        Host { root, names: AtomicU32::new(0), before: Listing::default(), entry: Vec::new(), environment: Vec::new(), programs: None }
     }
 
     /// Where its objects are.
@@ -134,6 +142,7 @@ impl Host {
             Some((enter, rest)) => Invocation::new(enter).args(rest).args([program]),
             None => Invocation::new(program),
         };
+        let call = self.environment.iter().fold(call, |call, (name, value)| call.env(name, value));
         call.args(args)
             .env("IGNITE_DATA_DIR", self.data_dir())
             .env("IGNITE_RUN_DIR", self.run_dir())

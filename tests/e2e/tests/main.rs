@@ -21,6 +21,8 @@ const TESTS: &[Test] = tests! {
         vms_and_a_container_of_one_bridge_reach_each_other_and_the_world
         the_same_with_the_iptables_of_old
         a_vm_is_in_two_networks_of_the_administrators_own;
+    network_docker:
+        a_vm_joins_the_containers_of_a_docker_engine;
     network_user:
         a_user_without_capabilities_publishes_ports_and_gets_out;
     network_soak:

@@ -12,6 +12,7 @@ pub mod layers;
 pub mod machine;
 pub mod manifests;
 pub mod network;
+pub mod network_docker;
 pub mod network_soak;
 pub mod network_user;
 pub mod objects;
