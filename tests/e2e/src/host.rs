@@ -97,7 +97,14 @@ impl Host {
         for dir in ["data", "run", "home"] {
             fs::create_dir(root.path().join(dir)).expect("make a test directory");
         }
-        Host { root, names: AtomicU32::new(0), before: Listing::default(), entry: Vec::new(), environment: Vec::new(), programs: None }
+        Host {
+            root,
+            names: AtomicU32::new(0),
+            before: Listing::default(),
+            entry: Vec::new(),
+            environment: Vec::new(),
+            programs: None,
+        }
     }
 
     /// Where its objects are.
