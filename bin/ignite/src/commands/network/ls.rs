@@ -79,6 +79,7 @@ mod tests {
             file: None,
             cni_version: None,
             plugins: Vec::new(),
+            note: None,
             vms: Vec::new(),
             problems: None,
         };
