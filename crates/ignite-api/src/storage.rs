@@ -74,6 +74,10 @@ pub enum DiskFormat {
 pub struct BlockDevice {
     /// Absolute path.
     pub path: String,
+    /// *Extension.* File system that a blank device gets at the VM's start; absent: none. One with anything in it is never
+    /// formatted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<DiskFormat>,
 }
 
 /// Where a volume is mounted in the guest.

@@ -18,6 +18,7 @@
 //!  observe  what is, after every kind of death; what a crash left is healed
 //! ```
 
+mod blank_device;
 mod choose_vmm;
 mod copy;
 mod create;

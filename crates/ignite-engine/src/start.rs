@@ -102,7 +102,7 @@ impl Engine {
         {
             notes.push(note.clone());
         }
-        volumes::ensure(&vm.spec.storage)?;
+        volumes::ensure(&vm.spec.storage, &self.paths.vm(uid))?;
         let network = self.network_for(&vm, uid)?;
         let kernel_dir = self.kernel_dir(&kernel_uid);
         let modules = kernel_dir.join("modules.ext4");

@@ -1,5 +1,6 @@
 //! Disks of the VM's owner: what is asked for is checked, made when missing, and never formatted over.
 
+use crate::blank_device;
 use crate::engine::random_bytes;
 use crate::error::EngineError;
 use ignite_agent_protocol::message::{Disk, VolumeMount};
@@ -15,9 +16,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Longest someone who looks at the disk is waited for.
-const LOOK_DEADLINE: Duration = Duration::from_secs(2);
+pub(crate) const LOOK_DEADLINE: Duration = Duration::from_secs(2);
 /// Bytes read or written at once.
-const CHUNK: usize = 1 << 20;
+pub(crate) const CHUNK: usize = 1 << 20;
 /// In the name of a disk that is being made.
 const DRAFT: &str = ".ignite-new-";
 
@@ -55,14 +56,21 @@ pub(crate) fn check(storage: &StorageSpec) -> Result<(), EngineError> {
     Ok(())
 }
 
-fn unusable(volume: &Volume, path: &Path, reason: String, hint: &'static str) -> EngineError {
+pub(crate) fn unusable(volume: &Volume, path: &Path, reason: String, hint: &'static str) -> EngineError {
     EngineError::Volume { name: volume.name.clone(), path: path.to_owned(), reason, hint }
 }
 
 /// Makes the files that are missing, and formats what is blank where that was asked for. Doing it again changes nothing.
-pub(crate) fn ensure(storage: &StorageSpec) -> Result<(), EngineError> {
+/// `scratch` is a directory of the VM's own, whose lock the caller holds.
+pub(crate) fn ensure(storage: &StorageSpec, scratch: &Path) -> Result<(), EngineError> {
     check(storage)?;
     for volume in &storage.volumes {
+        if let Some(device) = &volume.block_device
+            && device.format.is_some()
+            && !volume.read_only
+        {
+            blank_device::format_if_blank(volume, Path::new(&device.path), scratch)?;
+        }
         let Some(file) = &volume.file else { continue };
         let path = Path::new(&file.path);
         let failed = |error: io::Error| unusable(volume, path, format!("cannot be made: {error}"), HINT_PATH);
@@ -121,13 +129,13 @@ fn format_if_blank(volume: &Volume, file: &DiskFile, path: &Path) -> Result<(), 
     disk.sync_all().map_err(failed)
 }
 
-fn write_ext4(path: &Path, size: u64, volume: &Volume) -> Result<(), EngineError> {
+pub(crate) fn write_ext4(path: &Path, size: u64, volume: &Volume) -> Result<(), EngineError> {
     let what = format!("the volume {}", volume.name);
     ignite_disk::create_writable_disk(path, size, random_bytes()?).map_err(|source| EngineError::Disk { what, source })
 }
 
 /// A file in the making, removed unless it got its name.
-struct Draft(PathBuf);
+pub(crate) struct Draft(pub PathBuf);
 
 impl Draft {
     fn beside(path: &Path) -> Result<Draft, EngineError> {
@@ -175,7 +183,7 @@ fn is_blank(file: &File) -> io::Result<bool> {
 }
 
 /// From the end to the beginning: what was interrupted has no superblock.
-fn copy_data(from: &File, to: &File) -> io::Result<()> {
+pub(crate) fn copy_data(from: &File, to: &File) -> io::Result<()> {
     let mut buffer = vec![0; CHUNK];
     for (start, mut end) in extents(from)?.into_iter().rev() {
         while end > start {

@@ -43,7 +43,7 @@ fn only_what_is_missing_empty_or_blank_is_formatted_and_only_when_asked() {
             std::fs::write(&path, bytes).unwrap();
         }
         let storage = storage(&path, size, format);
-        ensure(&storage).unwrap_or_else(|error| panic!("{what}: {error}"));
+        ensure(&storage, dir.path()).unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!((is_ext4(&path), path.metadata().unwrap().len()), (is_formatted, length), "{what}");
         if is_formatted {
             fsck(&path);
@@ -52,7 +52,7 @@ fn only_what_is_missing_empty_or_blank_is_formatted_and_only_when_asked() {
         }
         // Again: whatever it has become, it stays.
         let first = std::fs::read(&path).unwrap();
-        ensure(&storage).unwrap();
+        ensure(&storage, dir.path()).unwrap();
         assert!(std::fs::read(&path).unwrap() == first, "{what}: the second time");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "{what}: nothing else is left");
     }
@@ -64,7 +64,7 @@ fn a_blank_disk_that_a_vm_has_is_not_formatted() {
     let path = dir.path().join("disk.img");
     std::fs::write(&path, vec![0; 8 << 20]).unwrap();
     let _held = FileLock::take_on(File::open(&path).unwrap(), &path, Sharing::Readers, Duration::ZERO).unwrap();
-    ensure(&storage(&path, None, Some(DiskFormat::Ext4))).unwrap_err();
+    ensure(&storage(&path, None, Some(DiskFormat::Ext4)), dir.path()).unwrap_err();
     assert!(!is_ext4(&path));
 }
 
@@ -72,7 +72,7 @@ fn a_blank_disk_that_a_vm_has_is_not_formatted() {
 fn what_cannot_be_a_disk_is_refused_with_a_hint() {
     let dir = tempfile::tempdir().unwrap();
     let device = |path: &str| {
-        let device = ignite_api::vm::BlockDevice { path: path.into() };
+        let device = ignite_api::vm::BlockDevice { path: path.into(), format: None };
         let volume = Volume { name: "data".into(), block_device: Some(device), file: None, read_only: false };
         StorageSpec { volumes: vec![volume], volume_mounts: Vec::new() }
     };

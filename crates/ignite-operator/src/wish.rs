@@ -311,7 +311,7 @@ fn claimed_disk(name: &str, read_only: bool, claim: ClaimField) -> Result<(Volum
             if size.is_some() || format.is_some() {
                 return Err("size: is that of the device, which is never formatted".to_owned());
             }
-            volume.block_device = Some(BlockDevice { path: format!("{DEVICE_DIR}/{name}") });
+            volume.block_device = Some(BlockDevice { path: format!("{DEVICE_DIR}/{name}"), format: None });
             VolumeKind::Block { claim: claim_name }
         }
         None | Some("Filesystem") => {

@@ -92,7 +92,8 @@ pub struct VmFlags {
     /// When it is started again after it has ended: no, on-failure[:MAX], always or unless-stopped [default: no]
     #[arg(long, value_name = "POLICY")]
     pub restart: Option<RestartPolicy>,
-    /// Disks: HOST[:GUEST][:ro][:size=SIZE], a block device or a file, mounted at GUEST; with a size a missing file is made
+    /// Disks: HOST[:GUEST][:ro][:size=SIZE][:format=ext4], a block device or a file, mounted at GUEST; with a size a missing file
+    /// is made; what is blank gets the file system, what holds anything never
     #[arg(short, long, alias = "volume", value_name = "SPEC", value_delimiter = ',')]
     pub volumes: Vec<String>,
     /// Seconds `stop` waits before it kills [default: 10]

@@ -27,21 +27,27 @@ pub fn a_disk_is_made_outlives_its_vm_and_has_one_writer() -> Report {
     reader.run(["--rm", "-v", &format!("{disk}:/mnt:ro"), busybox(), "sh", "-c", script]).prints("kept\nrefused\n");
     Invocation::new("e2fsck").args(["-fn", &disk]).finish().succeeds();
 
-    let attached = Invocation::new("losetup").args(["--find", "--show", &disk]).finish();
+    let attach = |path: &str| Invocation::new("losetup").args(["--find", "--show", path]).finish();
+    let attached = attach(&disk);
     if attached.code != 0 {
         return Err(format!("no loop device: {}", attached.errors().trim()));
     }
     let device = attached.line();
+    // A device with nothing on it, which is formatted because the manifest asks for that; the other is not, though it does.
+    let blank = host.file("blank.img", vec![0; 16 << 20]);
+    let fresh = attach(blank.to_str().expect("UTF-8")).succeeds().line();
     let manifest = format!(
         "apiVersion: ignite.weave.works/v1alpha4\nkind: VM\nmetadata: {{name: device}}\nspec:\n  image: {{oci: {image:?}}}\n  \
-         args: [sh, -c, 'cat /deep/er/file && echo more > /deep/er/more']\n  storage:\n    volumes:\n    - name: d\n      \
-         blockDevice: {{path: {device}}}\n    volumeMounts:\n    - {{name: d, mountPath: /deep/er}}\n",
+         args: [sh, -c, 'cat /deep/er/file && echo more > /deep/er/more && grep -o \"/fresh ext4 rw\" /proc/mounts']\n  storage:\n    volumes:\n    - name: d\n      \
+         blockDevice: {{path: {device}, format: ext4}}\n    - {{name: f, blockDevice: {{path: {fresh}, format: ext4}}}}\n    volumeMounts:\n    \
+         - {{name: d, mountPath: /deep/er}}\n    - {{name: f, mountPath: /fresh}}\n",
         image = busybox(),
     );
     let manifest = host.file("vm.yaml", manifest);
     let outcome = host.ignite(["run", "--rm", "--config"]).args([&manifest]).finish();
-    Invocation::new("losetup").args(["--detach", &device]).finish().succeeds();
-    outcome.succeeds().prints("kept\n");
+    Invocation::new("losetup").args(["--detach", &device, &fresh]).finish().succeeds();
+    outcome.succeeds().prints("kept\n/fresh ext4 rw\n");
+    Invocation::new("e2fsck").args([std::path::Path::new("-fn"), &blank]).finish().succeeds();
     Invocation::new("e2fsck").args(["-fn", &disk]).finish().succeeds();
     host.does(["rm", "-f", "second"]);
     host.assert_nothing_left();
