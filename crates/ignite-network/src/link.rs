@@ -27,9 +27,9 @@ use std::path::Path;
 /// The tun driver's device.
 pub(crate) const TUN_DEVICE: &str = "/dev/net/tun";
 /// `_IOW('T', 202, int)` (`linux/if_tun.h`).
-const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
+pub(crate) const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
 /// `_IOW('T', 203, int)` (`linux/if_tun.h`).
-const TUNSETPERSIST: libc::c_ulong = 0x4004_54cb;
+pub(crate) const TUNSETPERSIST: libc::c_ulong = 0x4004_54cb;
 /// Handle of the ingress qdisc, `ffff:`.
 const INGRESS: u32 = 0xffff_0000;
 /// `ETH_P_ALL`, in network order as a filter has it.

@@ -18,6 +18,7 @@ pub fn names() -> Vec<&'static str> {
 pub fn find(mode: &str) -> Result<Arc<dyn Plugin>, NetworkError> {
     match mode {
         "user" => Ok(Arc::new(user::UserNetwork::default())),
+        "user:tap" => Ok(Arc::new(user::UserNetwork::by_tap())),
         "none" => Ok(Arc::new(none::NoNetwork)),
         "cni" => Ok(Arc::new(cni::CniNetwork::new())),
         docker_bridge::NAME => Ok(Arc::new(docker_bridge::DockerBridge::default())),

@@ -26,6 +26,8 @@ mount -t tmpfs tmpfs /run
 mkdir -p /run/netns /var/lib/cni /etc/cni
 mount -t tmpfs tmpfs /var/lib/cni
 mount -t tmpfs tmpfs /etc/cni
+mount -t tmpfs tmpfs /dev/net
+mknod -m 666 /dev/net/tun c 10 200
 if [ "$1" = legacy ]; then mount --bind /usr/sbin/xtables-legacy-multi /usr/sbin/xtables-nft-multi; fi
 ip link set lo up
 ip netns add outside

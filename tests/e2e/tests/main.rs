@@ -24,7 +24,8 @@ const TESTS: &[Test] = tests! {
     network_docker:
         a_vm_joins_the_containers_of_a_docker_engine;
     network_user:
-        a_user_without_capabilities_publishes_ports_and_gets_out;
+        a_user_without_capabilities_publishes_ports_and_gets_out
+        a_user_without_capabilities_has_a_tap_in_a_namespace_of_the_vms_own;
     network_soak:
         cycles_of_start_stop_kill_and_crash_leave_nothing_and_give_no_address_twice;
     ignited:

@@ -14,9 +14,11 @@ mod guard;
 mod guest_side;
 mod passt;
 mod record;
+mod tap;
 
 use self::guard::Loopback;
 use crate::NetworkError;
+use crate::link::TapHold;
 use crate::plugin::{AttachRequest, Attachment, Carrier, GuestNic, GuestNicBackend, Helper, Plugin};
 use crate::{host_network, mac, port_owners, ports};
 use async_trait::async_trait;
@@ -31,12 +33,28 @@ const PROGRAM_PATHS: [&str; 4] =
 #[derive(Debug, Clone, Default)]
 pub struct UserNetwork {
     program: Option<PathBuf>,
+    way: Way,
+}
+
+/// How frames get to the VMM.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Way {
+    /// By a socket.
+    #[default]
+    Stream,
+    /// By a tap in a namespace of the VM's own.
+    Tap,
 }
 
 impl UserNetwork {
     /// A network by this program.
     pub fn at(program: impl Into<PathBuf>) -> Self {
-        UserNetwork { program: Some(program.into()) }
+        UserNetwork { program: Some(program.into()), way: Way::Stream }
+    }
+
+    /// A network whose frames come by a tap, see `tap`.
+    pub fn by_tap() -> Self {
+        UserNetwork { program: None, way: Way::Tap }
     }
 
     /// The program, if it is installed.
@@ -62,7 +80,10 @@ impl Plugin for UserNetwork {
     }
 
     fn carriers(&self) -> &'static [Carrier] {
-        &[Carrier::Stream]
+        match self.way {
+            Way::Stream => &[Carrier::Stream],
+            Way::Tap => &[Carrier::TapQueue, Carrier::Tap],
+        }
     }
 
     fn check(&self, request: &AttachRequest) -> Result<(), NetworkError> {
@@ -72,6 +93,9 @@ impl Plugin for UserNetwork {
         }
         if request.network.bandwidth.is_some() {
             return Err(NetworkError::CannotGive { network: "user", what: "a limit of its traffic (bandwidth)" });
+        }
+        if self.way == Way::Tap {
+            tap::check()?;
         }
         host_network::outbound_interface()?;
         check_ports(request)
@@ -84,8 +108,20 @@ impl Plugin for UserNetwork {
         let mac = mac::wanted(request.network.mac.as_deref()).unwrap_or_else(|| mac::of(&request.vm_uid));
         record::write(&request.run_dir, None)?;
         port_owners::publish(request)?;
-        let started = start(&program, interface.as_deref(), request, mac).await;
-        let (helper, socket) = match started {
+        let started = async {
+            let (helper, socket) = start(&program, interface.as_deref(), request, mac).await?;
+            let hold = if request.carrier == Some(Carrier::Tap) { TapHold::ByItsName } else { TapHold::ByItsQueue };
+            match self.way {
+                Way::Stream => Ok((vec![helper], GuestNicBackend::Stream(socket))),
+                Way::Tap => {
+                    let tap = tap::start(socket, hold, &request.run_dir).await?;
+                    let (name, netns) = tap.place;
+                    let backend = tap.queue.map_or(GuestNicBackend::Tap { name, netns }, GuestNicBackend::TapQueue);
+                    Ok((vec![helper, tap.keeper], backend))
+                }
+            }
+        };
+        let (helpers, backend) = match started.await {
             Ok(started) => started,
             Err(error) => {
                 // What failed is dead by now; its record is all that could be left.
@@ -101,13 +137,13 @@ impl Plugin for UserNetwork {
                 addresses: vec![format!("{}/{}", guest_side::ADDRESS, guest_side::PREFIX_LENGTH)],
                 routes: vec![("0.0.0.0/0".into(), Some(guest_side::GATEWAY.to_string()))],
                 mtu: Some(guest_side::MTU),
-                backend: GuestNicBackend::Stream(socket),
+                backend,
             }],
             dns_servers: vec![guest_side::NAME_SERVER.to_string()],
             dns_search: host_network::search_domains(),
             host_address: host_network::own_address().map(|address| address.to_string()),
             peers: None,
-            helpers: vec![helper],
+            helpers,
             _claims: Vec::new(),
             // passt answers itself.
             _dhcp: Vec::new(),

@@ -1,7 +1,9 @@
 //! The network of those who are not root.
 
 use ignite_e2e::throwaway::{HOST_ADDRESS, Iptables, OUTSIDE_ADDRESS, netprobe};
-use ignite_e2e::{Host, Report, Throwaway};
+use ignite_e2e::wait::{QUICK, until};
+use ignite_e2e::{Host, Report, Throwaway, Vm, processes};
+use rustix::process::Signal;
 
 /// Nobody on any host.
 const UID: u32 = 61_234;
@@ -63,6 +65,47 @@ pub fn a_user_without_capabilities_publishes_ports_and_gets_out() -> Report {
     for vm in host.vm_ids() {
         host.does(["rm", "-f", &vm]).succeeds();
     }
+    host.assert_nothing_left();
+    Ok(())
+}
+
+pub fn a_user_without_capabilities_has_a_tap_in_a_namespace_of_the_vms_own() -> Report {
+    let throwaway = Throwaway::new(Iptables::Nft)?;
+    let host = Host::of_user(UID, &throwaway);
+    let text = |path: std::path::PathBuf| path.to_str().expect("a UTF-8 path").to_owned();
+    let (kernel, image) = (text(host.path("kernel.deb")), format!("oci:{}", text(host.path("busybox"))));
+    let probe = text(host.path("netprobe"));
+    std::fs::copy(netprobe(), &probe).expect("copy netprobe");
+    host.does(["kernel", "import", &kernel]).succeeds();
+    let _outside = throwaway.serves("outside", "7", "outside");
+    let copied = format!("{probe}:{PROBE}");
+    let options = ["--network", "user:tap", "--copy-files", &copied, "-p", "127.0.0.1:8080:7,5300:7/udp"];
+    let words = || options.into_iter().chain([image.as_str(), PROBE, "serve", "7", "web"]);
+    let serves = |vm: &Vm<'_>| {
+        for (protocol, port) in [("tcp", "8080"), ("udp", "5300")] {
+            throwaway.call([&probe, "ask", protocol, "127.0.0.1", port]).finish().succeeds().says("web saw");
+            let answer = vm.exec([PROBE, "ask", protocol, OUTSIDE_ADDRESS, "7"]);
+            answer.succeeds().prints(&format!("outside saw {HOST_ADDRESS}\n"));
+        }
+    };
+    let vm = host.vm("web");
+    vm.run_in_background(words());
+    assert_eq!(vm.inspect()["status"]["network"]["plugin"], "user");
+    serves(&vm);
+
+    // The supervisor is killed: VMM, passt and the namespace's keeper go with it, and the next start finds nothing in its way.
+    let supervisor = vm.supervisor().expect("a supervisor").pid;
+    let family: Vec<u32> = processes::descendants(supervisor).into_iter().map(|process| process.pid).collect();
+    assert!(family.len() >= 3, "VMM, passt and keeper: {family:?}");
+    processes::signal(supervisor, Signal::KILL);
+    until("everything of the supervisor to be gone", QUICK, || {
+        let left = processes::all().into_iter().filter(|process| family.contains(&process.pid)).count();
+        (left == 0).then_some(())
+    });
+    assert_eq!(vm.phase(), "Failed");
+    vm.does("start").succeeds();
+    serves(&vm);
+    host.does(["rm", "-f", vm.name()]).succeeds();
     host.assert_nothing_left();
     Ok(())
 }
