@@ -204,3 +204,39 @@ async fn a_forged_frame_does_not_reach_the_hosts_loopback() {
     let reached = tokio::time::timeout(Duration::from_millis(300), service.accept()).await;
     assert!(reached.is_err(), "the guest has reached {port} of the host's loopback");
 }
+
+#[tokio::test]
+async fn a_tap_waits_by_its_name_in_a_namespace_that_lasts_as_long_as_its_keeper() {
+    let run_dir = TempDir::new().unwrap();
+    let plugin: std::sync::Arc<dyn Plugin> = plugins::find("user:tap").unwrap();
+    let request = AttachRequest {
+        network: NetworkSpec::default(),
+        carrier: Some(ignite_network::Carrier::Tap),
+        ..request(run_dir.path(), 0)
+    };
+    if let Err(error) = plugin.check(&request) {
+        #[allow(clippy::print_stderr, reason = "a skipped test says why")]
+        {
+            eprintln!("SKIPPED: {error}");
+        }
+        return;
+    }
+    let mut attachment = plugin.attach(&request).await.unwrap();
+    let GuestNicBackend::Tap { name, netns } = attachment.nics.remove(0).backend else { panic!("not a tap") };
+    let enter = format!("--net={}", netns.display());
+    let link = std::process::Command::new("nsenter").args([&enter, "ip", "-d", "-o", "link", "show", &name]).output();
+    let link = String::from_utf8(link.unwrap().stdout).unwrap();
+    assert!(link.contains("tun type tap") && link.contains("persist on"), "{link}");
+    assert!(link.contains("mtu 65520"), "{link}");
+    let pids: Vec<u32> = attachment.helpers.iter().map(|helper| helper.pid).collect();
+    assert_eq!(pids.len(), 2, "passt and the keeper");
+    drop(attachment);
+    assert!(plugin.detach(&request).await.is_empty());
+    let ended = async {
+        while pids.iter().any(|pid| is_alive(*pid)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, ended).await.expect("passt and the keeper end");
+    assert!(!netns.exists());
+}

@@ -82,7 +82,9 @@ impl Plugin for UserNetwork {
     fn carriers(&self) -> &'static [Carrier] {
         match self.way {
             Way::Stream => &[Carrier::Stream],
-            Way::Tap => &[Carrier::TapQueue, Carrier::Tap],
+            Way::Tap if rustix::process::geteuid().is_root() => &[Carrier::TapQueue, Carrier::Tap],
+            // A VMM without privileges cannot enter the namespace yet, see `docs/adr/user-network-by-tap.md`.
+            Way::Tap => &[Carrier::TapQueue],
         }
     }
 

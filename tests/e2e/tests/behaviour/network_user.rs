@@ -93,6 +93,22 @@ pub fn a_user_without_capabilities_has_a_tap_in_a_namespace_of_the_vms_own() -> 
     assert_eq!(vm.inspect()["status"]["network"]["plugin"], "user");
     serves(&vm);
 
+    // Megabytes both ways, whose segments are cut and summed up on the way.
+    let content: Vec<u8> = (0..4_000_000_u32).flat_map(|number| (number >> 3).to_le_bytes()[..2].to_vec()).collect();
+    let file = host.file("served/file", content);
+    let sum = throwaway.call(["sha1sum", "-"]).stdin(std::fs::read(&file).expect("read a file")).finish().text();
+    let serve = ["busybox", "httpd", "-f", "-p", "80", "-h", file.parent().and_then(|dir| dir.to_str()).expect("a path")];
+    let httpd = throwaway.call_in("outside", serve).start();
+    let fetch = format!("until wget -q -O /tmp/file http://{OUTSIDE_ADDRESS}/file; do sleep 0.2; done; sha1sum - < /tmp/file");
+    vm.sh(&fetch).succeeds().prints(&sum);
+    // Its own input never ends: it would hang up.
+    let silence = text(host.path("silence"));
+    let receive = "mkfifo $1 && exec 3<>$1 && busybox nc -l -p 10 <&3 | sha1sum";
+    let receiver = throwaway.call_in("outside", ["sh", "-c", receive, "sh", &silence]).start();
+    vm.sh(&format!("until nc {OUTSIDE_ADDRESS} 10 < /tmp/file; do sleep 0.2; done")).succeeds();
+    receiver.finish().succeeds().prints(&sum);
+    drop(httpd);
+
     // The supervisor is killed: VMM, passt and the namespace's keeper go with it, and the next start finds nothing in its way.
     let supervisor = vm.supervisor().expect("a supervisor").pid;
     let family: Vec<u32> = processes::descendants(supervisor).into_iter().map(|process| process.pid).collect();
