@@ -97,9 +97,11 @@ pub fn a_user_without_capabilities_has_a_tap_in_a_namespace_of_the_vms_own() -> 
     let content: Vec<u8> = (0..4_000_000_u32).flat_map(|number| (number >> 3).to_le_bytes()[..2].to_vec()).collect();
     let file = host.file("served/file", content);
     let sum = throwaway.call(["sha1sum", "-"]).stdin(std::fs::read(&file).expect("read a file")).finish().text();
-    let serve = ["busybox", "httpd", "-f", "-p", "80", "-h", file.parent().and_then(|dir| dir.to_str()).expect("a path")];
+    let serve =
+        ["busybox", "httpd", "-f", "-p", "80", "-h", file.parent().and_then(|dir| dir.to_str()).expect("a path")];
     let httpd = throwaway.call_in("outside", serve).start();
-    let fetch = format!("until wget -q -O /tmp/file http://{OUTSIDE_ADDRESS}/file; do sleep 0.2; done; sha1sum - < /tmp/file");
+    let fetch =
+        format!("until wget -q -O /tmp/file http://{OUTSIDE_ADDRESS}/file; do sleep 0.2; done; sha1sum - < /tmp/file");
     vm.sh(&fetch).succeeds().prints(&sum);
     // Its own input never ends: it would hang up.
     let silence = text(host.path("silence"));
