@@ -17,6 +17,11 @@ use tokio::task::JoinHandle;
 /// What Firecracker logs when KVM gives up on a virtual CPU; it may end with status 0 all the same.
 const KVM_GAVE_UP: &str = "KVM_EXIT_INTERNAL_ERROR";
 
+/// States of `PATCH /vm`, and an action of `PUT /actions`.
+pub(super) const PAUSED: &str = "Paused";
+pub(super) const RESUMED: &str = "Resumed";
+pub(super) const SEND_CTRL_ALT_DEL: &str = "SendCtrlAltDel";
+
 /// The parts in the order they are let go: the process first, its drives last.
 #[derive(Debug)]
 pub(crate) struct FirecrackerMachine {
@@ -80,7 +85,7 @@ impl Machine for FirecrackerMachine {
 
     async fn request_shutdown(&mut self) -> Result<(), VmmError> {
         if cfg!(target_arch = "x86_64") {
-            return self.client.put("/actions", &json!({ "action_type": "SendCtrlAltDel" })).await;
+            return self.client.put("/actions", &json!({ "action_type": SEND_CTRL_ALT_DEL })).await;
         }
         Err(VmmError::Unsupported {
             what: "Firecracker has no power button on this architecture".to_owned(),
@@ -121,11 +126,11 @@ impl Machine for FirecrackerMachine {
 #[async_trait]
 impl Pause for FirecrackerMachine {
     async fn pause(&mut self) -> Result<(), VmmError> {
-        self.client.patch("/vm", &json!({ "state": "Paused" })).await
+        self.client.patch("/vm", &json!({ "state": PAUSED })).await
     }
 
     async fn resume(&mut self) -> Result<(), VmmError> {
-        self.client.patch("/vm", &json!({ "state": "Resumed" })).await
+        self.client.patch("/vm", &json!({ "state": RESUMED })).await
     }
 }
 

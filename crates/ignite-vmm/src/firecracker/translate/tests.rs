@@ -1,5 +1,7 @@
 //! Exact bodies for the oldest and the newest version, and each field held against the API of its version.
 
+mod api_description;
+
 use super::*;
 use crate::boot_spec::{Drive, IsolationWanted, Nic};
 use crate::firecracker::version::OLDEST;
