@@ -209,6 +209,69 @@ async fn a_guest_that_ends_says_why_as_often_as_asked() {
 }
 
 #[tokio::test]
+async fn a_guest_that_breaks_its_processor_has_reset_itself() {
+    for row in process_rows() {
+        let exit = soon("its end", row.boot("fault").await.wait()).await;
+        // PVM cannot emulate it, and says so.
+        if row.is_firecracker() && exit.cause == ExitCause::VmmCrash {
+            assert!(exit.detail.contains("KVM_EXIT_INTERNAL_ERROR"), "{}", exit.detail);
+            continue;
+        }
+        assert_eq!(exit, Exit { cause: ExitCause::GuestReset, detail: String::new() }, "{}", row.name());
+    }
+}
+
+/// A network namespace of this test's own; gone when dropped.
+struct Namespace(String);
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
+    }
+}
+
+#[tokio::test]
+#[allow(clippy::print_stderr, reason = "a skipped test says why")]
+async fn a_tap_of_the_machines_own_network_is_opened_there_by_its_name() {
+    let Some(row) = rows().into_iter().find(Row::is_firecracker) else { return };
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can make network namespaces for others");
+        return;
+    }
+    let namespace = Namespace(format!("ignite-test-{}", unique_id()));
+    let ip = |arguments: &[&str]| {
+        let output = Command::new("ip").args(arguments).output().unwrap();
+        assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    ip(&["netns", "add", &namespace.0]);
+    ip(&["-n", &namespace.0, "tuntap", "add", "vm_eth0", "mode", "tap", "vnet_hdr"]);
+    ip(&["-n", &namespace.0, "link", "set", "vm_eth0", "up"]);
+    let has_carrier = || ip(&["-n", &namespace.0, "link", "show", "vm_eth0"]).contains("LOWER_UP");
+    assert!(!has_carrier());
+    let netns = Some(Path::new("/run/netns").join(&namespace.0));
+    let nic = |mac: &str, name: &str| Nic {
+        mac: mac.into(),
+        mtu: Some(1500),
+        backend: NicBackend::Tap { name: name.into(), netns: netns.clone() },
+    };
+    let spec = BootSpec { nics: vec![nic("02:00:00:00:00:01", "vm_eth0")], ..row.spec("hang") };
+    let mut machine = row.try_boot(&spec).await.unwrap_or_else(|error| panic!("{error}"));
+    assert!(has_carrier(), "nobody has the tap open");
+    for _ in 0..2 {
+        machine.pauser().unwrap().pause().await.unwrap();
+        machine.pauser().unwrap().resume().await.unwrap();
+    }
+    machine.kill().await.unwrap();
+    assert!(!has_carrier(), "it is still open");
+    let missing = BootSpec { nics: vec![nic("02:00:00:00:00:01", "vm_eth1")], ..row.spec("hang") };
+    match row.try_boot(&missing).await.err() {
+        Some(VmmError::BootFailed { detail, .. }) => assert!(!detail.is_empty()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
 async fn what_the_guest_prints_is_read_from_the_console() {
     for row in rows() {
         let mut machine = row.boot("hang").await;

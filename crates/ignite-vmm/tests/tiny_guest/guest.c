@@ -1,6 +1,6 @@
 /* A guest of one page of code for the contract suite: no operating system, entered by PVH in 32-bit protected mode.
  *
- * It prints its command line on COM1 and does what `do=` in it says: poweroff, reset, panic, hang, flood (prints for
+ * It prints its command line on COM1 and does what `do=` in it says: poweroff, reset, panic, fault (a triple fault), hang, flood (prints for
  * ever), or echo (sends back what comes on the first virtio-serial port). contract.rs builds it.
  */
 typedef unsigned char u8;
@@ -136,6 +136,10 @@ __attribute__((used)) void guest(const u32 *start_info) {
     if (asks(line, "do=panic")) out8(0x505, 1);
     /* Firecracker has none of these; its one end is the keyboard controller's reset. */
     if (asks(line, "do=poweroff") || asks(line, "do=reset") || asks(line, "do=panic")) out8(0x64, 0xfe);
+    if (asks(line, "do=fault")) { /* without a table of handlers the first exception is a triple fault */
+        static const struct { u16 limit; u32 base; } __attribute__((packed)) none;
+        __asm__ volatile("lidt %0; int3" : : "m"(none));
+    }
     if (asks(line, "do=echo")) echo();
     while (asks(line, "do=flood")) print("the quick brown fox jumps over the lazy dog\n");
     for (;;) __asm__ volatile("pause");
