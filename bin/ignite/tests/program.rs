@@ -267,3 +267,32 @@ fn a_version_is_read_as_from_weave_ignite() {
     let short = Host::new().run("version -o short").1;
     assert_eq!(version["gitVersion"], short.trim_end());
 }
+
+#[test]
+fn an_update_says_what_it_cannot_change_and_how_it_is_done() {
+    let host = host_with_vms();
+    for (flag, what, way) in [
+        ("--size 8GB", "the size of its disk", "create one with it"),
+        ("-s 8GB", "the size of its disk", "ignite cp"),
+        ("--kernel-image x", "its kernel", "create one with it"),
+        ("-p 80:80", "its ports", "ignite apply -f vm.yaml"),
+        ("--cpus 2 -v a:/b", "its volumes", "ignite apply -f vm.yaml"),
+        ("--network none", "its network", "ignite apply -f vm.yaml"),
+        ("-e A=1", "its environment", "ignite apply -f vm.yaml"),
+        ("--kernel-args quiet", "its kernel arguments", "ignite apply -f vm.yaml"),
+    ] {
+        let (code, stdout, stderr) = host.run(&format!("update {flag} my-vm"));
+        assert_eq!((code, stdout.as_str()), (1, ""), "{flag}");
+        assert!(stderr.contains(&format!("cannot change {what}\nhint: ")) && stderr.contains(way), "{flag}: {stderr}");
+    }
+    assert_eq!(host.run("update my-vm").0, 2, "something has to be changed");
+    assert_eq!(host.run("inspect vm my-vm -t {{.Spec.CPUs}}").1, "2\n", "nothing is changed by halves");
+    assert_eq!(host.run("update --cpus 3 my-vm").0, 0);
+    assert_eq!(host.run("inspect vm my-vm -t {{.Spec.CPUs}}").1, "3\n");
+    // The way that the hint names: what is inspected can be changed and applied.
+    let manifest = host.dir.path().join("vm.yaml");
+    let text = host.run("inspect vm my-vm -o yaml").1.replace("cpus: 3", "cpus: 4");
+    std::fs::write(&manifest, text).expect("a file");
+    let (_, plan, stderr) = host.run(&format!("diff -f {}", manifest.display()));
+    assert!(plan.contains("my-vm") && plan.contains("spec.cpus"), "{plan}{stderr}");
+}

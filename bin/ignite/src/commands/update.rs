@@ -3,17 +3,21 @@
 use crate::commands::many::for_each_vm;
 use crate::commands::vm_flags::parse_label;
 use crate::context::Context;
-use crate::report::{self, UsageError};
+use crate::report::{self, Hinted, UsageError};
 use ignite_api::Size;
 use ignite_api::restart_policy::RestartPolicy;
 use ignite_engine::Change;
 
 /// Flags of `update`.
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "ignite update [OPTIONS] VM...   (at least one of what is to change)")]
 pub struct Args {
     /// What is changed.
     #[command(flatten)]
     pub change: ChangeFlags,
+    /// What is not.
+    #[command(flatten)]
+    pub fixed: FixedFlags,
     /// Name or id
     #[arg(required = true, value_name = "VM")]
     pub vms: Vec<String>,
@@ -21,7 +25,8 @@ pub struct Args {
 
 /// What is changed: at least one of them.
 #[derive(Debug, clap::Args)]
-#[group(required = true, multiple = true)]
+// Who gives only what cannot be changed is told so, not that something is missing.
+#[group(required = true, multiple = true, args = ["size", "kernel", "kernel_args", "ports", "volumes", "network", "env"])]
 pub struct ChangeFlags {
     /// Virtual CPUs, 1 to 32; of a running VM from its next start on
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=32))]
@@ -43,8 +48,62 @@ pub struct ChangeFlags {
     pub label_rm: Vec<String>,
 }
 
+/// Flags of `run` for what cannot be changed here: each is refused with the way there is.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[group(skip)]
+pub struct FixedFlags {
+    /// Disk size
+    #[arg(short, long, hide = true, value_name = "SIZE")]
+    pub size: Option<String>,
+    /// Kernel
+    #[arg(short, long, alias = "kernel-image", hide = true, value_name = "KERNEL")]
+    pub kernel: Option<String>,
+    /// Kernel arguments
+    #[arg(long, hide = true, value_name = "ARGS")]
+    pub kernel_args: Option<String>,
+    /// Published ports
+    #[arg(short, long, alias = "publish", hide = true, value_name = "SPEC")]
+    pub ports: Vec<String>,
+    /// Disks
+    #[arg(short, long, alias = "volume", hide = true, value_name = "SPEC")]
+    pub volumes: Vec<String>,
+    /// Network
+    #[arg(long, alias = "network-plugin", hide = true, value_name = "MODE")]
+    pub network: Option<String>,
+    /// Environment
+    #[arg(short, long, hide = true, value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+}
+
+impl FixedFlags {
+    /// The first that was given, as an error.
+    fn refuse(&self) -> Result<(), Hinted> {
+        const DISK: &str = "it takes a new VM: create one with it, copy what is needed (ignite cp OLD:/path - | ignite cp - NEW:/path), \
+                            remove the old one";
+        const START: &str = "a manifest can, by a restart that keeps the disk: ignite inspect VM -o yaml > vm.yaml, change it, \
+                             ignite apply -f vm.yaml";
+        let flags = [
+            (self.size.is_some(), "size", "the size of its disk", DISK),
+            (self.kernel.is_some(), "kernel", "its kernel", DISK),
+            (self.kernel_args.is_some(), "kernel-args", "its kernel arguments", START),
+            (!self.ports.is_empty(), "ports", "its ports", START),
+            (!self.volumes.is_empty(), "volumes", "its volumes", START),
+            (self.network.is_some(), "network", "its network", START),
+            (!self.env.is_empty(), "env", "its environment", START),
+        ];
+        match flags.into_iter().find(|(is_given, ..)| *is_given) {
+            None => Ok(()),
+            Some((_, flag, what, hint)) => {
+                let message = format!("--{flag}: `update` cannot change {what}");
+                Err(Hinted { message, hint: hint.to_owned() })
+            }
+        }
+    }
+}
+
 /// Prints what was changed; what has to wait for the next start is said on standard error.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
+    args.fixed.refuse()?;
     let flags = args.change;
     let labels = flags.label.iter().map(|label| parse_label(label)).collect::<Result<_, UsageError>>()?;
     let change = Change {
