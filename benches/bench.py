@@ -53,6 +53,7 @@ def parse_arguments():
     parser.add_argument("--busybox", required=True, help="OCI layout of a task's image")
     parser.add_argument("--debian", required=True, help="OCI layout of a machine's image, with sshd")
     parser.add_argument("--runs", type=int, default=5, help="runs of each thing that is measured (default 5)")
+    parser.add_argument("--image-mib", type=int, default=1024, help="content of the image of `importing` (default 1024)")
     parser.add_argument("--only", help=f"comma-separated subjects of: {', '.join(subjects.ALL)}")
     parser.add_argument("--json", help="also write the rows to this file")
     return parser.parse_args()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import copying as copying_subject
+import importing as importing_subject
 import measure
 import networking as networking_subject
 import phases
@@ -193,6 +194,11 @@ def networking(bench):
     return networking_subject.networking(bench, Row, judged)
 
 
+def importing(bench):
+    """An image of 1 GiB and 20 layers from a registry, by phase, against skopeo, umoci and mke2fs; and killed ten times."""
+    return importing_subject.importing(bench, Row, judged)
+
+
 def listing(bench):
     """`ps -a` with 1,000 VM objects."""
     data = bench.work / "listing"
@@ -244,6 +250,7 @@ ALL = {
     "start": start,
     "parallel": parallel,
     "imports": imports,
+    "importing": importing,
     "second": second,
     "exec": exec_round_trip,
     "copying": copying,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longest a base disk that another process is making is waited for.
 const BASE_LOCK_DEADLINE: Duration = Duration::from_secs(3600);
@@ -84,6 +84,7 @@ impl Engine {
         // Until the object is stored, nothing else says that these blobs are needed.
         let lease = store.lease().map_err(failed)?;
         let listener = FetchProgress::new(progress.clone());
+        let begun = Instant::now();
         let input: Option<&mut (dyn Read + Send)> = stdin.as_deref_mut().map(|input| input as _);
         let fetched = ignite_oci::fetch(&store, &source, input, &options, listener).await;
         if fetched.as_ref().is_err_and(OciError::is_storage_full) {
@@ -92,13 +93,17 @@ impl Engine {
             self.blocking(|engine| engine.free_unreferenced()).await?;
         }
         let stored = fetched.map_err(failed)?;
+        tell_duration("pull", begun);
         progress.event(ProgressEvent::PhaseDone("pull"));
         let name = name.unwrap_or_else(|| wanted_name.unwrap_or_else(|| stored.name.clone()));
         ignite_api::names::check_object_name(&name).map_err(|error| EngineError::Invalid(error.to_string()))?;
         let image = stored.clone();
         let listener = progress.clone();
         let (key, base) = self.blocking(move |engine| engine.ensure_base(&image, &*listener)).await?;
-        self.blocking(move |engine| engine.store_image(name, source, stored, key, base)).await
+        let begun = Instant::now();
+        let image = self.blocking(move |engine| engine.store_image(name, source, stored, key, base)).await?;
+        tell_duration("record", begun);
+        Ok(image)
     }
 
     /// The imported image of that name, if the policy is content with it.
@@ -174,6 +179,8 @@ impl Engine {
         let making = self.paths.bases().join(format!("{MAKING}{key}"));
         atomic::remove_tree(&making)?;
         atomic::ensure_dir(&making, 0o700)?;
+        tracing::debug!("phase base disk begins");
+        let begun = Instant::now();
         let made = making.join("base.ext4");
         let result = ignite_disk::write_base(&as_sources(&layers), &made, &told)
             .map_err(|source| EngineError::Disk { what: format!("the base disk of {}", image.name), source })
@@ -184,6 +191,8 @@ impl Engine {
             });
         atomic::remove_tree(&making)?;
         let base = result?;
+        tell_duration("base disk", begun);
+        let begun = Instant::now();
         let record = BaseRecord {
             digest: file_digest(&self.paths.base(&key))?,
             size: base.size,
@@ -191,6 +200,7 @@ impl Engine {
             has_init: base.has_init,
         };
         atomic::write(&self.paths.base_info(&key), &serde_json::to_vec(&record).unwrap_or_default())?;
+        tell_duration("digest", begun);
         progress.event(ProgressEvent::PhaseDone("base disk"));
         Ok((key, record))
     }
@@ -372,6 +382,11 @@ impl Engine {
     pub(crate) fn pull_options(&self) -> PullOptions {
         self.settings.pull.clone()
     }
+}
+
+/// Says how long a phase of an import took, for those who measure (`--log-level debug`).
+fn tell_duration(phase: &str, begun: Instant) {
+    tracing::debug!("phase {phase} took {} ms", begun.elapsed().as_millis());
 }
 
 /// SHA-256 of a file, as images write digests.
