@@ -1,6 +1,7 @@
 //! What Prometheus is told. Names are documented in `docs/metrics.md`; a test compares them.
 
 use crate::keeper::{SetReport, Shared};
+use ignite_api::health::Health;
 use ignite_api::{Phase, Vm};
 use ignite_engine::{Engine, Usage};
 use ignite_reconcile::{FleetError, ObjectState, SetStatus, Step};
@@ -233,6 +234,7 @@ impl Collector for Vms {
             })
             .collect();
         phases(&mut encoder, &samples)?;
+        healths(&mut encoder, &samples)?;
         let what = "Times that a VM has been started";
         counters(&mut encoder, ("ignite_vm_starts", what, None), &samples, |s| Some(f64::from(s.vm.status.starts)))?;
         let what = "Memory that a VM is given";
@@ -297,6 +299,24 @@ fn counters(
     let mut descriptor = encoder.encode_descriptor(name, what, unit, kind)?;
     for (sample, value) in values {
         ConstCounter::new(value).encode(descriptor.encode_family(&sample.labels())?)?;
+    }
+    Ok(())
+}
+
+fn healths(encoder: &mut DescriptorEncoder<'_>, samples: &[Sample<'_>]) -> Result<(), std::fmt::Error> {
+    let mut known = samples.iter().filter_map(|sample| Some((sample, sample.vm.status.health.as_ref()?))).peekable();
+    if known.peek().is_none() {
+        return Ok(());
+    }
+    let what = "1 for the health of a running VM that has a health check, 0 for the others";
+    let kind = prometheus_client::metrics::MetricType::Gauge;
+    let mut descriptor = encoder.encode_descriptor("ignite_vm_health", what, None, kind)?;
+    for (sample, status) in known {
+        for health in Health::ALL {
+            let mut labels = sample.labels();
+            labels.push(("health", health.to_string()));
+            ConstGauge::new(i64::from(status.state == health)).encode(descriptor.encode_family(&labels)?)?;
+        }
     }
     Ok(())
 }

@@ -61,7 +61,13 @@ impl World {
 
     /// Something of everything.
     fn lived(&self) {
-        let options = Options { owner: Owner::ignited("shop"), stack: None, is_adopting: false, is_pruning: true };
+        let options = Options {
+            owner: Owner::ignited("shop"),
+            stack: None,
+            is_adopting: false,
+            is_pruning: true,
+            is_healing: false,
+        };
         let controller = Controller::new(options, Limits { concurrency: 1 });
         self.metrics.look_done("shop", Duration::from_millis(3), controller.status());
         self.metrics.look_failed("shop");

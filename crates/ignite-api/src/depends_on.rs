@@ -13,9 +13,33 @@ pub const MAX_DEPENDENCIES: usize = 64;
 pub struct Dependency {
     /// Its name.
     pub name: String,
+    /// What is asked of it besides `ready`.
+    #[serde(default, skip_serializing_if = "Condition::is_started", deserialize_with = "null_is_default")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Condition>"))]
+    pub condition: Condition,
     /// What is asked of it besides that it runs.
     #[serde(default, skip_serializing_if = "Readiness::is_empty", deserialize_with = "null_is_default")]
     pub ready: Readiness,
+}
+
+/// What is asked of a VM that another depends on, also under Compose's names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Condition {
+    /// It runs.
+    #[default]
+    #[serde(alias = "service_started")]
+    Started,
+    /// It is healthy, as its health check says.
+    #[serde(alias = "service_healthy")]
+    Healthy,
+}
+
+impl Condition {
+    fn is_started(&self) -> bool {
+        *self == Condition::Started
+    }
 }
 
 /// What makes a VM ready, under the names of Kubernetes' probes; both may be given. Without either, a VM is ready when its

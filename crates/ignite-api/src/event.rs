@@ -50,6 +50,9 @@ pub enum Action {
     Pause,
     /// Its guest goes on.
     Unpause,
+    /// It has become healthy or unhealthy.
+    #[serde(rename = "health_status")]
+    HealthStatus,
     /// Someone wants it to end.
     Stop,
     /// It has ended.
@@ -64,12 +67,13 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Action; 10] = [
+    pub const ALL: [Action; 11] = [
         Action::Create,
         Action::Start,
         Action::Restart,
         Action::Pause,
         Action::Unpause,
+        Action::HealthStatus,
         Action::Stop,
         Action::Die,
         Action::Rename,
@@ -85,6 +89,7 @@ impl Action {
             Action::Restart => "restart",
             Action::Pause => "pause",
             Action::Unpause => "unpause",
+            Action::HealthStatus => "health_status",
             Action::Stop => "stop",
             Action::Die => "die",
             Action::Rename => "rename",

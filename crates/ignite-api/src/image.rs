@@ -93,4 +93,7 @@ pub struct ImageConfig {
     pub labels: BTreeMap<String, String>,
     /// `StopSignal`, e.g. `SIGTERM` or `15`.
     pub stop_signal: String,
+    /// Docker's `Healthcheck`; absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<crate::health::HealthCheck>,
 }

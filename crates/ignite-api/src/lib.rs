@@ -6,6 +6,8 @@ pub mod codec;
 pub mod configuration;
 pub mod depends_on;
 pub mod event;
+pub mod health;
+pub mod health_monitor;
 pub mod image;
 pub mod image_source;
 pub mod kernel;

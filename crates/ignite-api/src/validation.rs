@@ -3,6 +3,7 @@
 //! Each error reads like Kubernetes' own: `spec.cpus: Invalid value: 64: must be between 1 and 32`.
 
 mod depends_on;
+mod health;
 mod network;
 
 use crate::configuration::Configuration;
@@ -243,6 +244,9 @@ impl Check {
         }
         self.storage(&at("storage"), &spec.storage);
         self.depends_on(&at("dependsOn"), &spec.depends_on);
+        if let Some(check) = &spec.health_check {
+            self.health_check(&at("healthCheck"), check);
+        }
         self.copy_files(&at("copyFiles"), &spec.copy_files);
         if let Some(Ssh::PublicKey(key)) = &spec.ssh {
             self.path(at("ssh"), key);

@@ -133,6 +133,9 @@ pub struct VmSpec {
     /// *Extension.* VMs of the same set that have to be ready before this one is started.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
     pub depends_on: Vec<crate::depends_on::Dependency>,
+    /// *Extension.* How it is found out whether it does its work; absent: by the image's `HEALTHCHECK`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<crate::health::HealthCheck>,
     /// *Extension.* Whether it is started again when it has ended.
     #[serde(skip_serializing_if = "RestartPolicy::is_no", deserialize_with = "null_is_default")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<RestartPolicy>"))]
@@ -179,6 +182,7 @@ impl Default for VmSpec {
             stop_timeout_seconds: None,
             auto_remove: false,
             depends_on: Vec::new(),
+            health_check: None,
             restart_policy: RestartPolicy::No,
             vmm: None,
         }
@@ -386,6 +390,9 @@ pub struct VmStatus {
     /// What isolates the VMM from the host while it runs: each measure, applied or not.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_is_default")]
     pub isolation: BTreeMap<String, String>,
+    /// Whether it does its work, while it runs and has a health check.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<crate::health::HealthStatus>,
     /// Whether it runs as a `task` or a `machine`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
@@ -406,6 +413,7 @@ impl VmStatus {
         self.network = None;
         self.accelerator = None;
         self.isolation.clear();
+        self.health = None;
     }
 }
 

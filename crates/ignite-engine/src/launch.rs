@@ -7,6 +7,7 @@ use crate::guest_files::read_copy_files;
 use crate::ssh_keys;
 use crate::volumes;
 use ignite_agent_protocol::message::{Configure, Disk, Dns, Process, Role as GuestRole, Root, WindowSize};
+use ignite_api::health::HealthPlan;
 use ignite_api::network::{DnsConfig, dhcp_interfaces};
 use ignite_api::run_spec::{ProcessSpec, Role, decide_role};
 use ignite_api::vm::RootDisk;
@@ -102,6 +103,7 @@ impl Engine {
             is_foreground: decided.is_foreground,
             auto_remove: vm.spec.auto_remove,
             restart_policy: vm.spec.restart_policy,
+            health: HealthPlan::of(vm.spec.health_check.as_ref(), image.status.config.healthcheck.as_ref()),
             stop_timeout_ms: u64::from(vm.spec.stop_timeout_seconds.unwrap_or(DEFAULT_STOP_TIMEOUT_SECONDS)) * 1000,
             boot_timeout_ms: BOOT_TIMEOUT_MS,
         })

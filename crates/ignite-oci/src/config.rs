@@ -2,9 +2,11 @@
 
 use crate::limits::MAX_CONFIG_BYTES;
 use crate::{OciError, Platform};
+use ignite_api::health::{HealthCheck, HealthTest, MAX_TIME, MIN_TIME, Time};
 use ignite_api::image::ImageConfig;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// An image's configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +47,40 @@ struct RawRun {
     exposed_ports: Option<BTreeMap<String, serde::de::IgnoredAny>>,
     labels: Option<BTreeMap<String, Option<String>>>,
     stop_signal: Option<String>,
+    healthcheck: Option<RawHealthcheck>,
+}
+
+/// Docker's `HealthcheckConfig` (Docker image spec 1.2): times in nanoseconds, 0 for what is not set.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct RawHealthcheck {
+    test: Option<Vec<String>>,
+    interval: Option<i64>,
+    timeout: Option<i64>,
+    start_period: Option<i64>,
+    start_interval: Option<i64>,
+    retries: Option<i64>,
+}
+
+impl RawHealthcheck {
+    /// A health check that makes no sense is left out: the image runs without it, as it does with programs that know none.
+    fn into_check(self) -> Option<HealthCheck> {
+        let time = |nanos: Option<i64>| {
+            let nanos = nanos.and_then(|nanos| u64::try_from(nanos).ok()).filter(|nanos| *nanos > 0)?;
+            Some(Time(Duration::from_nanos(nanos).clamp(MIN_TIME, MAX_TIME)))
+        };
+        let test = HealthTest::from_words(self.test.unwrap_or_default()).ok()??;
+        let has_nul = test.words().iter().any(|word| word.contains('\0'));
+        (!has_nul).then_some(HealthCheck {
+            test: Some(test),
+            tcp: None,
+            interval: time(self.interval),
+            timeout: time(self.timeout),
+            retries: self.retries.and_then(|retries| u32::try_from(retries).ok()).filter(|retries| *retries > 0),
+            start_period: time(self.start_period),
+            start_interval: time(self.start_interval),
+        })
+    }
 }
 
 /// A command: a list, or one word as early Docker wrote it.
@@ -92,6 +128,7 @@ pub(crate) fn parse_configuration(bytes: &[u8], layers: usize, image: &str) -> R
         exposed_ports: run.exposed_ports.unwrap_or_default().into_keys().collect(),
         labels: run.labels.unwrap_or_default().into_iter().map(|(k, v)| (k, v.unwrap_or_default())).collect(),
         stop_signal: run.stop_signal.unwrap_or_default(),
+        healthcheck: run.healthcheck.and_then(RawHealthcheck::into_check),
     };
     if let Some(member) = member_with_nul(&config) {
         return Err(invalid(format!("{member} has a NUL character")));
@@ -133,7 +170,7 @@ mod tests {
             r#"{{"architecture":"amd64","os":"linux","variant":"","container":"x","config":{{
             "Hostname":"","User":"redis","ExposedPorts":{{"6379/tcp":{{}}}},"Env":["PATH=/bin","BARE","=x"],
             "Cmd":null,"Entrypoint":["/entry"],"WorkingDir":"/data","Labels":{{"a":"b","n":null}},"Volumes":null,
-            "OnBuild":null,"StopSignal":"SIGINT"}},"rootfs":{{"type":"layers","diff_ids":["{DIFF}"]}},"history":[]}}"#
+            "OnBuild":null,"StopSignal":"SIGINT","Healthcheck":{{"Test":["CMD-SHELL","true"],"Interval":2000000000,"Retries":4,"Timeout":0}}}},"rootfs":{{"type":"layers","diff_ids":["{DIFF}"]}},"history":[]}}"#
         );
         let configuration = parse_configuration(text.as_bytes(), 1, "test").unwrap();
         assert_eq!(configuration.platform.unwrap().to_string(), "linux/amd64");
@@ -146,6 +183,10 @@ mod tests {
         assert_eq!(config.exposed_ports, ["6379/tcp"]);
         assert_eq!(config.labels["n"], "");
         assert_eq!(config.stop_signal, "SIGINT");
+        let check = config.healthcheck.clone().unwrap();
+        assert_eq!(check.test, Some(HealthTest::Shell("true".into())));
+        assert_eq!((check.interval, check.timeout), (Some(Time(Duration::from_secs(2))), None));
+        assert_eq!(check.retries, Some(4));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::wanted::{WantedSet, WantedVm};
 use futures_util::StreamExt;
 use futures_util::stream::{self, FuturesUnordered};
 use ignite_api::Vm;
+use ignite_api::health::Health;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -127,7 +128,7 @@ impl Controller {
         for step in &work {
             self.in_flight.insert(step.name.clone(), step.action.verb());
         }
-        let next = self.remember(&work, &rest);
+        let next = self.remember(&work, &rest, &found);
         Ok(Round { work, found, next, planning })
     }
 
@@ -154,7 +155,7 @@ impl Controller {
             Ok(()) => {
                 self.failures.remove(&step.name);
                 // A start that succeeds counts too: a VM that ends at once must not be started again at once.
-                if step.action == Action::Start {
+                if matches!(step.action, Action::Start | Action::Heal) {
                     self.back_off.attempted(&step.name, now);
                 }
             }
@@ -206,10 +207,14 @@ impl Controller {
         plan(&self.wanted, found, &self.options, &ready)
     }
 
-    fn remember(&mut self, work: &[Step], rest: &[Step]) -> Option<Duration> {
+    fn remember(&mut self, work: &[Step], rest: &[Step], found: &[Vm]) -> Option<Duration> {
         let now = Instant::now();
         let mut next = None;
         let mut due = |wait: Duration| next = Some(next.map_or(wait, |earlier: Duration| earlier.min(wait)));
+        let healths: HashMap<_, _> = found
+            .iter()
+            .filter_map(|vm| Some((vm.metadata.uid.as_ref()?, vm.status.health.as_ref().map(|health| health.state))))
+            .collect();
         let mut objects = Vec::with_capacity(work.len() + rest.len());
         for step in work {
             objects.push(object(step, ObjectState::Progressing, step.action.verb(), None));
@@ -221,9 +226,20 @@ impl Controller {
             }
             let (state, message, hint) = match &step.action {
                 Action::Keep => {
-                    self.back_off.is_well(&step.name, now);
+                    let vm = step.uid.as_ref().and_then(|uid| healths.get(uid)).copied().flatten();
+                    // Not yet known to be well: what it was tried for before still counts.
+                    if vm.is_none_or(|health| health == Health::Healthy) {
+                        self.back_off.is_well(&step.name, now);
+                    }
                     self.failures.remove(&step.name);
-                    (ObjectState::Ready, String::new(), None)
+                    match vm {
+                        None | Some(Health::Healthy) => (ObjectState::Ready, String::new(), None),
+                        Some(Health::Starting) => (ObjectState::Progressing, "until it is healthy".to_owned(), None),
+                        Some(Health::Unhealthy) => {
+                            let hint = format!("what its health check says: ignite inspect {}", step.name);
+                            (ObjectState::Failed, "it is unhealthy".to_owned(), Some(hint))
+                        }
+                    }
                 }
                 Action::Completed => (ObjectState::Completed, String::new(), None),
                 Action::Wait(on) => {
@@ -237,7 +253,12 @@ impl Controller {
                 }
                 Action::Hold(reason) => (ObjectState::Held, reason.clone(), None),
                 Action::Refuse(reason) => (ObjectState::Refused, reason.clone(), refusal_hint(step)),
-                Action::Create(_) | Action::Start | Action::Stop | Action::Change { .. } | Action::Remove => {
+                Action::Create(_)
+                | Action::Start
+                | Action::Stop
+                | Action::Heal
+                | Action::Change { .. }
+                | Action::Remove => {
                     let wait = self.back_off.wait(&step.name, now);
                     due(wait);
                     let seconds = wait.as_secs() + 1;
@@ -245,6 +266,9 @@ impl Controller {
                         Some(error) => {
                             let message = format!("{}: {error}; again in {seconds} s", step.action.verb());
                             (ObjectState::Failed, message, error.hint.clone())
+                        }
+                        None if step.action == Action::Heal => {
+                            (ObjectState::Failed, format!("it is unhealthy; started again in {seconds} s"), None)
                         }
                         None => (ObjectState::Failed, format!("it ended; again in {seconds} s"), None),
                     }

@@ -110,7 +110,8 @@ impl Fleet for FakeFleet {
 }
 
 fn controller() -> Controller {
-    let options = Options { owner: Owner::ignited("t"), stack: None, is_adopting: false, is_pruning: true };
+    let options =
+        Options { owner: Owner::ignited("t"), stack: None, is_adopting: false, is_pruning: true, is_healing: false };
     Controller::new(options, Limits { concurrency: 4 })
 }
 

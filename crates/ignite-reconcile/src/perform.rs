@@ -10,6 +10,10 @@ pub(crate) async fn perform(fleet: &impl Fleet, step: &Step) -> Result<(), Fleet
         (Action::Create(vm), _) => fleet.create((**vm).clone()).await.map(drop),
         (Action::Start, Some(uid)) => fleet.start(uid).await,
         (Action::Stop, Some(uid)) => fleet.stop(uid).await,
+        (Action::Heal, Some(uid)) => {
+            fleet.stop(uid).await?;
+            fleet.start(uid).await
+        }
         (Action::Change { effect, vm, .. }, Some(uid)) => match effect {
             Effect::Update => fleet.reconfigure(uid, Reconfigure { vm: (**vm).clone() }).await,
             Effect::Restart => {
@@ -25,7 +29,7 @@ pub(crate) async fn perform(fleet: &impl Fleet, step: &Step) -> Result<(), Fleet
             fleet.stop(uid).await?;
             fleet.remove(uid).await
         }
-        (Action::Start | Action::Stop | Action::Change { .. } | Action::Remove, None) => Ok(()),
+        (Action::Start | Action::Stop | Action::Heal | Action::Change { .. } | Action::Remove, None) => Ok(()),
         (
             Action::Keep
             | Action::Completed

@@ -15,7 +15,8 @@ use crate::changes::{Change, Effect, changes};
 use crate::dependencies;
 use crate::ownership::{MANIFEST_ANNOTATION, Owner, owner_of};
 use crate::wanted::{Origin, WantedSet, WantedVm};
-use ignite_api::depends_on::{Dependency, Readiness};
+use ignite_api::depends_on::{Condition, Dependency, Readiness};
+use ignite_api::health::Health;
 use ignite_api::restart_policy::RestartPolicy;
 use ignite_api::{Phase, Uid, Vm};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -31,6 +32,8 @@ pub struct Options {
     pub is_adopting: bool,
     /// What the owner keeps and the set does not want any more is removed.
     pub is_pruning: bool,
+    /// VMs that are unhealthy are started again where their restart policy asks for restarts.
+    pub is_healing: bool,
 }
 
 /// What has to be done about one VM.
@@ -46,6 +49,8 @@ pub enum Action {
     Start,
     /// Stop it.
     Stop,
+    /// Stop it and start it again: it does not do its work.
+    Heal,
     /// Make it what is wanted.
     Change {
         /// What it takes.
@@ -74,6 +79,7 @@ impl Action {
             Action::Create(_) => "create",
             Action::Start => "start",
             Action::Stop => "stop",
+            Action::Heal => "heal",
             Action::Change { effect: Effect::Update, .. } => "update",
             Action::Change { effect: Effect::Restart, .. } => "restart",
             Action::Change { effect: Effect::Recreate, .. } => "recreate",
@@ -90,7 +96,12 @@ impl Action {
     /// True when there is something to do now.
     pub fn is_work(&self) -> bool {
         match self {
-            Action::Create(_) | Action::Start | Action::Stop | Action::Change { .. } | Action::Remove => true,
+            Action::Create(_)
+            | Action::Start
+            | Action::Stop
+            | Action::Heal
+            | Action::Change { .. }
+            | Action::Remove => true,
             Action::Keep
             | Action::Completed
             | Action::Wait(_)
@@ -186,7 +197,19 @@ fn decide(wanted: &WantedVm, there: Option<&Vm>, options: &Options, index: &Inde
         let effect = if effect == Effect::Restart && !vm.status.phase.is_live() { Effect::Update } else { effect };
         return Action::Change { effect, changes, vm: Box::new(marked) };
     }
+    if options.is_healing && wanted.is_running_wanted && is_to_be_healed(vm, wanted) {
+        return Action::Heal;
+    }
     decide_phase(wanted, vm, index, ready)
+}
+
+/// As systemd's watchdog and Kubernetes' liveness have it; Docker only tells.
+fn is_to_be_healed(vm: &Vm, wanted: &WantedVm) -> bool {
+    vm.status.phase == Phase::Running && health(vm) == Some(Health::Unhealthy) && !wanted.vm.spec.restart_policy.is_no()
+}
+
+fn health(vm: &Vm) -> Option<Health> {
+    vm.status.health.as_ref().map(|health| health.state)
 }
 
 fn decide_phase(wanted: &WantedVm, vm: &Vm, index: &Index<'_>, ready: &Ready) -> Action {
@@ -197,6 +220,9 @@ fn decide_phase(wanted: &WantedVm, vm: &Vm, index: &Index<'_>, ready: &Ready) ->
         (false, Phase::Created | Phase::Stopping | Phase::Stopped | Phase::Failed) => Action::Keep,
         (true, Phase::Stopped) if has_completed(vm) => Action::Completed,
         (true, Phase::Created | Phase::Stopped | Phase::Failed) => {
+            if let Some(reason) = without_check(&wanted.vm.spec.depends_on, index) {
+                return Action::Refuse(reason);
+            }
             let unready = unready(&wanted.vm.spec.depends_on, index, ready);
             if unready.is_empty() { Action::Start } else { Action::Wait(unready) }
         }
@@ -212,9 +238,26 @@ fn unready(dependencies: &[Dependency], index: &Index<'_>, ready: &Ready) -> Vec
     let is_ready = |dependency: &Dependency| {
         let runs = index.by_name.get(dependency.name.as_str()).is_some_and(|vm| vm.status.phase == Phase::Running);
         let asked = || ready.contains(&(dependency.name.clone(), dependency.ready.clone()));
-        runs && (dependency.ready.is_empty() || asked())
+        let is_well = match dependency.condition {
+            Condition::Started => true,
+            Condition::Healthy => {
+                index.by_name.get(dependency.name.as_str()).and_then(|vm| health(vm)) == Some(Health::Healthy)
+            }
+        };
+        runs && is_well && (dependency.ready.is_empty() || asked())
     };
     dependencies.iter().filter(|dependency| !is_ready(dependency)).cloned().collect()
+}
+
+/// Who waits for the health of a VM that has no health check waits for ever.
+fn without_check(dependencies: &[Dependency], index: &Index<'_>) -> Option<String> {
+    let is_without = |dependency: &&Dependency| {
+        let vm = index.by_name.get(dependency.name.as_str());
+        dependency.condition == Condition::Healthy
+            && vm.is_some_and(|vm| vm.status.phase == Phase::Running && vm.status.health.is_none())
+    };
+    let name = &dependencies.iter().find(is_without)?.name;
+    Some(format!("it waits until {name} is healthy, and {name} has no health check"))
 }
 
 fn may_keep(vm: &Vm, options: &Options) -> Result<(), String> {

@@ -3,12 +3,13 @@
 use super::*;
 use crate::load::load_text;
 use ignite_api::VmSpec;
+use ignite_api::health::HealthStatus;
 use proptest::prelude::*;
 
 const OWNER: &str = "ignited/web";
 
 fn options() -> Options {
-    Options { owner: Owner::parse(OWNER), stack: None, is_adopting: false, is_pruning: true }
+    Options { owner: Owner::parse(OWNER), stack: None, is_adopting: false, is_pruning: true, is_healing: false }
 }
 
 fn manifest(name: &str, spec: &str, rest: &str) -> String {
@@ -43,6 +44,7 @@ fn word(action: &Action) -> String {
         Action::Create(_) => "create".into(),
         Action::Start => "start".into(),
         Action::Stop => "stop".into(),
+        Action::Heal => "heal".into(),
         Action::Change { effect, .. } => format!("{effect:?}").to_lowercase(),
         Action::Remove => "remove".into(),
         Action::Wait(_) => "wait".into(),
@@ -153,6 +155,60 @@ fn a_uid_names_the_vm() {
     assert_eq!(words(&set(&text("ffffffffffffffff", "a"))), "recreate");
     assert_eq!(words(&set(&text("0123456789abcdef", "b"))), "refuse");
     assert_eq!(words(&set(&manifest("a", "", ""))), "keep");
+}
+
+fn with_health(mut vm: Vm, state: Option<Health>) -> Vm {
+    vm.status.health = state.map(|state| HealthStatus { state, ..HealthStatus::default() });
+    vm
+}
+
+#[test]
+fn an_unhealthy_vm_is_started_again_where_its_policy_asks_for_restarts() {
+    let healing = Options { is_healing: true, ..options() };
+    let (well, ill) = (Some(Health::Healthy), Some(Health::Unhealthy));
+    for (policy, phase, health, is_healing, expected) in [
+        ("no", Phase::Running, ill, true, "keep"),
+        ("on-failure", Phase::Running, ill, true, "heal"),
+        ("always", Phase::Running, ill, true, "heal"),
+        ("unless-stopped", Phase::Running, ill, true, "heal"),
+        ("always", Phase::Running, ill, false, "keep"),
+        ("always", Phase::Running, well, true, "keep"),
+        ("always", Phase::Running, Some(Health::Starting), true, "keep"),
+        ("always", Phase::Running, None, true, "keep"),
+        ("always", Phase::Paused, ill, true, "keep"),
+        ("always", Phase::Stopping, ill, true, "keep"),
+    ] {
+        let wanted = set(&manifest("a", &format!(", restartPolicy: {policy}"), ""));
+        let found = [with_health(made(&wanted.vms[0], phase), health)];
+        let options = if is_healing { healing.clone() } else { options() };
+        let steps = plan(&wanted, &found, &options, &Ready::new());
+        assert_eq!(word(&steps[0].action), expected, "{policy} {phase} {health:?} {is_healing}");
+    }
+    // What is wanted otherwise comes first, and who is to rest is stopped.
+    let resting = set(&manifest("a", ", restartPolicy: always", "status: {running: false}"));
+    let found = [with_health(made(&resting.vms[0], Phase::Running), ill)];
+    assert_eq!(word(&plan(&resting, &found, &healing, &Ready::new())[0].action), "stop");
+}
+
+#[test]
+fn a_vm_waits_for_the_health_of_what_it_depends_on() {
+    for condition in ["healthy", "service_healthy"] {
+        let app = manifest("app", &format!(", dependsOn: [{{name: db, condition: {condition}}}]"), "");
+        let wanted = set(&[manifest("db", "", ""), app].concat());
+        for (phase, health, expected) in [
+            (Phase::Created, None, "wait"),
+            (Phase::Running, Some(Health::Starting), "wait"),
+            (Phase::Running, Some(Health::Unhealthy), "wait"),
+            (Phase::Running, Some(Health::Healthy), "start"),
+            // It would wait for ever.
+            (Phase::Running, None, "refuse"),
+        ] {
+            let db = with_health(made(&wanted.vms[0], phase), health);
+            let found = [db, made(&wanted.vms[1], Phase::Created)];
+            let steps = plan(&wanted, &found, &options(), &Ready::new());
+            assert_eq!(word(&steps[1].action), expected, "{condition} {phase} {health:?}");
+        }
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use ignite_agent_protocol::message::Configure;
 use ignite_api::Uid;
+use ignite_api::health::HealthPlan;
 use ignite_api::network::{HostAlias, NetworkSpec};
 use ignite_api::restart_policy::RestartPolicy;
 use ignite_api::vm::Isolation;
@@ -36,6 +37,9 @@ pub struct Launch {
     pub auto_remove: bool,
     /// Whether it is booted again when it has ended.
     pub restart_policy: RestartPolicy,
+    /// How its health is looked at; absent: not at all.
+    #[serde(default)]
+    pub health: Option<HealthPlan>,
     /// Time a stop leaves the guest, unless the request says otherwise.
     pub stop_timeout_ms: u64,
     /// Time the guest has from power-on to `Configured`.

@@ -17,6 +17,7 @@ pub mod error;
 pub mod fanout;
 pub mod guest;
 pub mod guest_network;
+pub mod health;
 pub mod launch;
 pub mod life;
 pub mod restart;

@@ -87,6 +87,14 @@ impl Life {
         });
     }
 
+    /// Tells that something has happened to it, under the name it has now.
+    pub fn tell_of_itself(&self, action: Action, more: impl FnOnce(VmEvent) -> VmEvent) {
+        match self.vms.read(&self.uid) {
+            Ok(vm) => self.tell(action, &vm.metadata.name, more),
+            Err(error) => tracing::warn!("{error}"),
+        }
+    }
+
     /// Tells that something has happened; what cannot be told is logged.
     pub fn tell(&self, action: Action, name: &str, more: impl FnOnce(VmEvent) -> VmEvent) {
         if let Err(error) = self.events.append(&more(VmEvent::now(action, &self.uid, name))) {

@@ -130,6 +130,7 @@ impl Run<'_> {
                 status.reason = None;
                 status.accelerator = Some(accelerator.as_str().to_owned());
                 status.isolation = machine.isolation();
+                status.health = self.launch.health.as_ref().map(|_| ignite_api::health::HealthStatus::default());
                 status.runtime = Some(ignite_api::vm::RuntimeStatus {
                     id: std::process::id().to_string(),
                     name: "ignite-spawn".to_owned(),
@@ -249,9 +250,13 @@ impl Run<'_> {
         let mut is_agent_there = true;
         let mut lost_network: Option<(String, Instant)> = None;
         let far = Instant::now() + Duration::from_secs(365 * 24 * 3600);
+        let health =
+            crate::health::keep(self.launch.health.as_ref(), &self.launch.configure.role, connection, self.life);
+        tokio::pin!(health);
         let exit = loop {
             tokio::select! {
                 exit = machine.wait() => break exit,
+                () = &mut health => {}
                 message = events.recv(), if is_agent_there => match message {
                     Some(GuestMessage::Exiting { cause }) => {
                         announced = Some(cause);

@@ -28,6 +28,8 @@ const TESTS: &[Test] = tests! {
         a_user_without_capabilities_has_a_tap_in_a_namespace_of_the_vms_own;
     network_soak:
         cycles_of_start_stop_kill_and_crash_leave_nothing_and_give_no_address_twice;
+    health:
+        a_vm_becomes_healthy_and_unhealthy_when_its_file_goes_and_everyone_is_told;
     ignited:
         what_is_pushed_runs_over_ssh_and_over_https
         only_signed_commits_are_taken

@@ -41,7 +41,8 @@ pub struct How {
 /// Prints what becomes of each VM.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     let set = manifests::read(&args.filename, &context.settings)?;
-    let options = Options { owner: Owner::apply(), stack: None, is_adopting: true, is_pruning: args.prune };
+    let options =
+        Options { owner: Owner::apply(), stack: None, is_adopting: true, is_pruning: args.prune, is_healing: false };
     apply(set, options, &args.how, context).await
 }
 

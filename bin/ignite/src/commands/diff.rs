@@ -29,7 +29,8 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     let set = manifests::read(&args.filename, &context.settings)?;
     let is_broken = !set.problems.is_empty();
-    let options = Options { owner: Owner::apply(), stack: None, is_adopting: true, is_pruning: args.prune };
+    let options =
+        Options { owner: Owner::apply(), stack: None, is_adopting: true, is_pruning: args.prune, is_healing: false };
     let mut controller = Controller::new(options, Limits { concurrency: 8 });
     controller.want(set);
     let steps = match interruptible(controller.preview(context.engine()?)).await {

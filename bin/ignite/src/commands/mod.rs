@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod events;
 pub mod exec;
 pub mod generate;
+pub mod health_flags;
 pub mod image;
 pub mod inspect;
 pub mod kernel;

@@ -1,5 +1,6 @@
 //! Flags that describe a new VM, and the VM they describe.
 
+use crate::commands::health_flags::HealthFlags;
 use crate::commands::manifest::read_vms;
 use crate::commands::network_flags::NetworkFlags;
 use crate::commands::pull_source::Runtime;
@@ -96,6 +97,9 @@ pub struct VmFlags {
     /// is made; what is blank gets the file system, what holds anything never
     #[arg(short, long, alias = "volume", value_name = "SPEC", value_delimiter = ',')]
     pub volumes: Vec<String>,
+    /// Whether it does its work.
+    #[command(flatten)]
+    pub health: HealthFlags,
     /// Seconds `stop` waits before it kills [default: 10]
     #[arg(long, value_name = "SECONDS")]
     pub stop_timeout: Option<u32>,
@@ -306,6 +310,7 @@ impl VmFlags {
         set_unless_auto(&mut spec.network.mode, self.network.as_ref().or(network.as_ref()));
         set_unless_auto(&mut spec.vmm, self.vmm.as_ref().or(vmm.as_ref()));
         self.connection.apply(spec)?;
+        self.health.apply(spec)?;
         if !self.ports.is_empty() {
             spec.network.ports = parse_ports(&self.ports)?;
         }

@@ -48,6 +48,7 @@ fn row(step: &Step) -> Option<Row> {
         Action::Create(_) => ('+', "created".to_owned(), Vec::new()),
         Action::Start => ('~', "started".to_owned(), Vec::new()),
         Action::Stop => ('~', "stopped".to_owned(), Vec::new()),
+        Action::Heal => ('~', "started again: it is unhealthy".to_owned(), Vec::new()),
         Action::Change { effect, changes, .. } => {
             let mark = if *effect == Effect::Recreate { '!' } else { '~' };
             // What costs most comes first: it is the reason.
@@ -92,7 +93,13 @@ mod tests {
     fn a_plan_says_what_is_done_and_why() {
         let read = |text: &str| load_text("stack.yaml", text.as_bytes(), &VmSpec::default());
         let before = read(&[manifest("web", "nginx}"), manifest("db", "redis:7}"), manifest("old", "x}")].concat());
-        let options = Options { owner: Owner::apply(), stack: Some("s".into()), is_adopting: true, is_pruning: true };
+        let options = Options {
+            owner: Owner::apply(),
+            stack: Some("s".into()),
+            is_adopting: true,
+            is_pruning: true,
+            is_healing: false,
+        };
         let mut found = Vec::new();
         for (index, step) in plan(&before, &[], &options, &Default::default()).into_iter().enumerate() {
             let Action::Create(mut vm) = step.action else { panic!("{step:?}") };

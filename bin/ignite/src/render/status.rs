@@ -1,6 +1,7 @@
 //! The STATUS column: one line of what a VM does, or how it ended.
 
 use crate::render::duration::{seconds_between, words};
+use ignite_api::health::Health;
 use ignite_api::{Phase, VmStatus};
 use jiff::Timestamp;
 
@@ -16,7 +17,14 @@ pub fn describe(status: &VmStatus, now: Timestamp) -> String {
         }
         Phase::Starting => "Starting".to_owned(),
         Phase::Stopping => "Stopping".to_owned(),
-        Phase::Running => since(status.start_time).map_or_else(|| "Up".to_owned(), |age| format!("Up {age}")),
+        Phase::Running => {
+            let up = since(status.start_time).map_or_else(|| "Up".to_owned(), |age| format!("Up {age}"));
+            match &status.health {
+                None => up,
+                Some(health) if health.state == Health::Starting => format!("{up} (health: starting)"),
+                Some(health) => format!("{up} ({})", health.state),
+            }
+        }
         Phase::Paused => "Paused".to_owned(),
         Phase::Stopped => {
             let code = status.exit_code.unwrap_or(0);
@@ -39,6 +47,10 @@ mod tests {
         let earlier: Timestamp = "2026-01-02T02:59:05Z".parse().unwrap();
         let base = VmStatus::default();
         let with = |phase| VmStatus { phase, ..base.clone() };
+        let health = |state| {
+            let health = Some(ignite_api::health::HealthStatus { state, ..Default::default() });
+            VmStatus { health, ..with(Phase::Running) }
+        };
         for (status, text) in [
             (with(Phase::Created), "Created"),
             (with(Phase::Starting), "Starting"),
@@ -48,6 +60,9 @@ mod tests {
             ),
             (with(Phase::Running), "Up"),
             (VmStatus { start_time: Some(earlier), ..with(Phase::Running) }, "Up 5 minutes"),
+            (health(Health::Starting), "Up (health: starting)"),
+            (health(Health::Healthy), "Up (healthy)"),
+            (health(Health::Unhealthy), "Up (unhealthy)"),
             (with(Phase::Paused), "Paused"),
             (with(Phase::Stopping), "Stopping"),
             (with(Phase::Stopped), "Exited (0)"),

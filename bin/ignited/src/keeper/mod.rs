@@ -88,8 +88,13 @@ pub async fn run<S, F: Future<Output = anyhow::Result<()>>>(
     let (vms_changed, vms) = channel::channel(0_u64);
     let objects = settings.data_dir.join("vm");
     let loops = sets.into_iter().enumerate().map(|(index, set)| {
-        let options =
-            Options { owner: Owner::ignited(&set.name), stack: Some(set.name), is_adopting: false, is_pruning: true };
+        let options = Options {
+            owner: Owner::ignited(&set.name),
+            stack: Some(set.name),
+            is_adopting: false,
+            is_pruning: true,
+            is_healing: true,
+        };
         let controller = Controller::new(options, Limits { concurrency: around.pace.concurrency });
         let (sender, wanted) = channel::channel(None::<Wanted>);
         let told = Arc::new(Notify::new());

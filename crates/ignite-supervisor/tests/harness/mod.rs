@@ -96,6 +96,7 @@ impl Host {
             },
             is_foreground: false,
             auto_remove: false,
+            health: None,
             restart_policy: Default::default(),
             stop_timeout_ms: 5_000,
             boot_timeout_ms: 10_000,

@@ -30,7 +30,13 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     };
     names::check_vm_name(&name).map_err(|error| UsageError(format!("--name: {error}")))?;
     let set = manifests::read(&[args.directory], &context.settings)?;
-    let options = Options { owner: Owner::stack(&name), stack: Some(name), is_adopting: false, is_pruning: true };
+    let options = Options {
+        owner: Owner::stack(&name),
+        stack: Some(name),
+        is_adopting: false,
+        is_pruning: true,
+        is_healing: false,
+    };
     apply(set, options, &args.how, context).await
 }
 
