@@ -1,6 +1,6 @@
 //! The table of commands of `ignited`, one row each.
 
-use crate::commands::{completion, daemon, gitops, operator, status, systemd, version};
+use crate::commands::{completion, daemon, gitops, operator, pod, status, systemd, version};
 use crate::vm_defaults::VmDefaults;
 use clap::{CommandFactory, Parser, Subcommand};
 use ignite::cli::GlobalFlags;
@@ -35,6 +35,9 @@ pub enum Command {
     Gitops(Box<gitops::Args>),
     /// Make the VMs of a Kubernetes cluster
     Operator(operator::Args),
+    /// Run a VM in a Kubernetes Pod: what the Pod's containers call
+    #[command(hide = true)]
+    Pod(pod::Args),
     /// Show how everything stands, and why something does not
     Status(status::Args),
     /// Print a systemd unit that runs a daemon
@@ -52,6 +55,7 @@ impl Command {
             Command::Daemon(args) => daemon::run(args, context).await,
             Command::Gitops(args) => gitops::run(*args, context).await,
             Command::Operator(args) => operator::run(args, context).await,
+            Command::Pod(args) => pod::run(args, context).await,
             Command::Status(args) => status::run(args, context).await,
             Command::Systemd(args) => systemd::run(args, context),
             Command::Version(args) => version::run(args),

@@ -103,6 +103,9 @@ pub enum NetworkError {
     /// Nothing is attached that could be looked at.
     #[error("the VM is not attached to a CNI network")]
     NotAttached,
+    /// The network of a Pod has not been handed over.
+    #[error("network \"pod\" is that of a Kubernetes Pod, and none has been prepared here")]
+    NotInPod,
     /// There is no bridge of Docker's, or no place in it.
     #[error("Docker's bridge cannot be used: {reason}")]
     NoDockerBridge {
@@ -141,6 +144,7 @@ impl NetworkError {
                 return Some(format!("publish another host port, or stop the VM that has it: ignite stop {owner}"));
             }
             NetworkError::UnknownNetwork(_) => "use --network cni, user or none",
+            NetworkError::NotInPod => "in a Pod, as root: ignited pod network; elsewhere use --network user or cni",
             NetworkError::NoDockerBridge { .. } => {
                 "use a network without Docker: --network cni (a bridge of its own) or --network user"
             }

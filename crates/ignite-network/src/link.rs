@@ -15,7 +15,7 @@ use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType};
-use rtnetlink::packet_route::tc::{TcFilterU32Option, TcU32Key, TcU32Selector, TcU32SelectorFlags};
+use rtnetlink::packet_route::tc::{TcFilterU32Option, TcHandle, TcU32Key, TcU32Selector, TcU32SelectorFlags};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -41,7 +41,7 @@ const REDIRECT: u16 = 2;
 const MAIN_TABLE: u8 = 254;
 
 /// An interface as a guest is to have it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Interface {
     pub(crate) mac: String,
     pub(crate) mtu: Option<u32>,
@@ -60,6 +60,8 @@ pub(crate) enum Dhcp {
     Served,
 }
 
+/// `_IOW('T', 204, int)` (`linux/if_tun.h`).
+const TUNSETOWNER: libc::c_ulong = 0x4004_54cc;
 /// What keeps a tap in being.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TapHold {
@@ -88,7 +90,7 @@ pub(crate) fn tap_name(ifname: &str) -> String {
 pub(crate) fn take_over(ifname: &str, dhcp: Dhcp, hold: TapHold) -> Result<(Interface, Option<OwnedFd>), NetworkError> {
     let failed = |source| NetworkError::Io { what: format!("connect {ifname} to the VM"), source };
     let tap_name = tap_name(ifname);
-    let tap = open_tap(&tap_name).map_err(io_error("make tap", Path::new(&tap_name)))?;
+    let tap = open_tap(&tap_name, libc::IFF_TUN_EXCL).map_err(io_error("make tap", Path::new(&tap_name)))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let interface = runtime.block_on(async {
         let (connection, handle, _) = rtnetlink::new_connection()?;
@@ -291,11 +293,54 @@ struct TapRequest {
     padding: [u8; 22],
 }
 
-fn open_tap(name: &str) -> io::Result<OwnedFd> {
+/// Undoes `take_over` of a tap that is held by its name, as far as there is something to undo. Blocks, as `take_over` does.
+pub(crate) fn release(ifname: &str) -> Result<(), NetworkError> {
+    let failed = |source| NetworkError::Io { what: format!("take {ifname} back from the VM"), source };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let released = runtime.block_on(async {
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        let connection = tokio::spawn(connection);
+        let released = async {
+            let index = link(&handle, ifname).await?.header.index;
+            let Ok(tap) = link(&handle, &tap_name(ifname)).await else { return Ok(()) };
+            handle.link().del(tap.header.index).execute().await?;
+            let mut ingress = handle.qdisc().del(index as i32);
+            ingress.message_mut().header.parent = TcHandle::INGRESS;
+            match ingress.execute().await {
+                // It goes with its tap's filters on some kernels, and is not there after half a take-over.
+                Err(rtnetlink::Error::NetlinkError(message))
+                    if matches!(message.to_io().raw_os_error(), Some(libc::ENOENT | libc::EINVAL)) => {}
+                other => other?,
+            }
+            Ok(())
+        };
+        let released: Result<(), rtnetlink::Error> = released.await;
+        connection.abort();
+        released.map_err(to_io)
+    });
+    released.map_err(failed)
+}
+
+/// Lets a user open a tap that is held by its name.
+pub(crate) fn give_tap(name: &str, owner: u32) -> Result<(), NetworkError> {
+    let tap = open_own_tap(name)?;
+    // SAFETY: the descriptor is open, and this request's argument is a number.
+    if unsafe { libc::ioctl(tap.as_raw_fd(), TUNSETOWNER as _, libc::c_ulong::from(owner)) } < 0 {
+        return Err(io_error("give away tap", Path::new(name))(io::Error::last_os_error()));
+    }
+    Ok(())
+}
+
+/// Opens the queue of a tap of this namespace that is there already.
+pub(crate) fn open_own_tap(name: &str) -> Result<OwnedFd, NetworkError> {
+    open_tap(name, 0).map_err(io_error("open tap", Path::new(name)))
+}
+
+fn open_tap(name: &str, exclusive: libc::c_int) -> io::Result<OwnedFd> {
     let device = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(TUN_DEVICE)?;
     let mut request = TapRequest {
         name: [0; libc::IFNAMSIZ],
-        flags: (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_TUN_EXCL) as libc::c_short,
+        flags: (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | exclusive) as libc::c_short,
         padding: [0; 22],
     };
     request.name[..name.len()].copy_from_slice(name.as_bytes());

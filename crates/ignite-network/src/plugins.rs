@@ -3,6 +3,7 @@
 pub mod cni;
 pub mod docker_bridge;
 pub mod none;
+pub mod pod;
 pub mod user;
 
 use crate::NetworkError;
@@ -11,10 +12,11 @@ use std::sync::Arc;
 
 /// Modes of the table, for `--network` and its errors.
 pub fn names() -> Vec<&'static str> {
-    vec!["user", "none", "cni", docker_bridge::NAME]
+    vec!["user", "none", "cni", docker_bridge::NAME, pod::NAME]
 }
 
-/// The network of a mode as users write it: `user`, `none`, `cni`, `cni:NAME[,NAME…]` or `docker-bridge`.
+/// The network of a mode as users write it: `user`, `none`, `cni`, `cni:NAME[,NAME…]`, `docker-bridge`, or `pod` in a
+/// Kubernetes Pod.
 pub fn find(mode: &str) -> Result<Arc<dyn Plugin>, NetworkError> {
     match mode {
         "user" => Ok(Arc::new(user::UserNetwork::default())),
@@ -22,6 +24,7 @@ pub fn find(mode: &str) -> Result<Arc<dyn Plugin>, NetworkError> {
         "none" => Ok(Arc::new(none::NoNetwork)),
         "cni" => Ok(Arc::new(cni::CniNetwork::new())),
         docker_bridge::NAME => Ok(Arc::new(docker_bridge::DockerBridge::default())),
+        pod::NAME => Ok(Arc::new(pod::PodNetwork)),
         other => match other.strip_prefix("cni:") {
             Some(names) => Ok(Arc::new(cni::CniNetwork::named(names)?)),
             None => Err(NetworkError::UnknownNetwork(other.to_owned())),

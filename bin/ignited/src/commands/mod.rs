@@ -4,6 +4,7 @@ pub mod completion;
 pub mod daemon;
 pub mod gitops;
 pub mod operator;
+pub mod pod;
 pub mod status;
 pub mod systemd;
 pub mod version;
