@@ -92,7 +92,7 @@ fn flags_of_gitops_mean_what_they_meant() {
 
 #[test]
 fn the_rest_is_as_it_was() {
-    assert!(matches!(parse("ignited").command, None), "help");
+    assert!(parse("ignited").command.is_none(), "help");
     assert!(matches!(parse("ignited completion").command, Some(Command::Completion(_))));
     for (form, expected) in [("short", Output::Short), ("json", Output::Json), ("yaml", Output::Yaml)] {
         let Some(Command::Version(args)) = parse(&format!("ignited version -o {form}")).command else {
