@@ -2,8 +2,8 @@
 
 use crate::commands::{
     apply, attach, completion, cp, create, delete, diff, doctor, events, exec, generate, image, inspect, kernel, kill,
-    logs, manual, network, proxy, ps, rename, restart, restore, rm, run, schema, ssh, stack, start, stats, stop,
-    system, update, version, vm, wait,
+    logs, manual, network, pause, proxy, ps, rename, restart, restore, rm, run, schema, ssh, stack, start, stats, stop,
+    system, unpause, update, version, vm, wait,
 };
 use crate::context::Context;
 use crate::report::Caller;
@@ -101,6 +101,10 @@ pub enum Command {
     Kill(kill::Args),
     /// Stop and start VMs
     Restart(restart::Args),
+    /// Stop executing VMs; memory and connections are kept
+    Pause(pause::Args),
+    /// Let paused VMs go on, their clocks set right
+    Unpause(unpause::Args),
     /// Start the VMs that their restart policies want to run, after the host has started
     Restore(restore::Args),
     /// Print files for other programs, such as systemd
@@ -186,6 +190,8 @@ impl Command {
             Command::Stop(args) => stop::run(args, context).await,
             Command::Kill(args) => kill::run(args, context).await,
             Command::Restart(args) => restart::run(args, context).await,
+            Command::Pause(args) => pause::run(args, context).await,
+            Command::Unpause(args) => unpause::run(args, context).await,
             Command::Restore(args) => restore::run(args, context).await,
             Command::Generate(args) => generate::run(args, context),
             Command::Rm(args) => rm::run(args, context).await,

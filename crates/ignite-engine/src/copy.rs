@@ -56,7 +56,7 @@ impl Engine {
         options: CopyOptions,
         progress: Arc<dyn Progress>,
     ) -> Result<(), EngineError> {
-        let vm = self.running("copy to", uid).await?;
+        let vm = self.executing("copy to", uid).await?;
         let follow = options.follow || means_directory(source);
         let read = if follow { std::fs::metadata(source) } else { std::fs::symlink_metadata(source) };
         let metadata = read.map_err(EngineError::file("read", source))?;
@@ -88,7 +88,7 @@ impl Engine {
         options: CopyOptions,
         progress: Arc<dyn Progress>,
     ) -> Result<(), EngineError> {
-        let vm = self.running("copy to", uid).await?;
+        let vm = self.executing("copy to", uid).await?;
         let directory = absolute(directory);
         if self.guest_kind(&vm, uid, &directory).await? != Found::Directory {
             return Err(EngineError::CopyRefused(format!("the destination {directory} must be a directory")));
@@ -112,7 +112,7 @@ impl Engine {
         options: CopyOptions,
         progress: Arc<dyn Progress>,
     ) -> Result<(), EngineError> {
-        let vm = self.running("copy from", uid).await?;
+        let vm = self.executing("copy from", uid).await?;
         let source = absolute(source);
         let (open, is_directory, total) = self.guest_source(&vm, uid, &source, options).await?;
         let found = host_kind(target);
@@ -146,7 +146,7 @@ impl Engine {
         options: CopyOptions,
         progress: Arc<dyn Progress>,
     ) -> Result<(), EngineError> {
-        let vm = self.running("copy from", uid).await?;
+        let vm = self.executing("copy from", uid).await?;
         let source = absolute(source);
         let (open, _, total) = self.guest_source(&vm, uid, &source, options).await?;
         let session = self.open_session(&vm, uid, &ControlRequest::Open { open }).await?;

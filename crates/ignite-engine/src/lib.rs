@@ -36,6 +36,7 @@ mod layers;
 mod logs;
 mod networks;
 mod observe;
+mod pause;
 mod pod;
 mod progress;
 mod reconfigure;

@@ -79,14 +79,14 @@ impl SessionOutput {
 impl Engine {
     /// Runs a process in a running VM. What the request leaves open (environment, user, working directory) is the image's.
     pub async fn exec(&self, uid: &Uid, process: Process) -> Result<Session, EngineError> {
-        let vm = self.running("exec in", uid).await?;
+        let vm = self.executing("exec in", uid).await?;
         let process = self.complete(&vm, uid, process)?;
         self.open_session(&vm, uid, &ControlRequest::Open { open: Open::Exec(process) }).await
     }
 
     /// Attaches to a task's streams, or to a machine's serial console.
     pub async fn attach(&self, uid: &Uid, options: AttachOptions) -> Result<Session, EngineError> {
-        let vm = self.running("attach to", uid).await?;
+        let vm = self.executing("attach to", uid).await?;
         let mut session = self.attach_now(&vm, uid, options.stdin).await?;
         if let Some(size) = options.size
             && vm.spec.tty

@@ -37,7 +37,7 @@ pub struct SshAccess {
 impl Engine {
     /// Connects to a TCP port on the guest's loopback: standard input and output of the session are its directions.
     pub async fn connect(&self, uid: &Uid, port: u16) -> Result<Session, EngineError> {
-        let vm = self.running("connect to", uid).await?;
+        let vm = self.executing("connect to", uid).await?;
         self.open_session(&vm, uid, &ControlRequest::Open { open: Open::Connect { port } }).await
     }
 
@@ -46,7 +46,7 @@ impl Engine {
     /// The host key is the one the VM was given at boot. A VM made without `spec.ssh` is asked for its own over the agent
     /// channel, which nobody else can answer; what it says the first time is kept.
     pub async fn ssh_access(&self, uid: &Uid, timeout: Duration) -> Result<SshAccess, EngineError> {
-        let vm = self.running("connect to", uid).await?;
+        let vm = self.executing("connect to", uid).await?;
         self.wait_for_port(&vm, uid, SSH_PORT, timeout).await?;
         let dir = self.paths.vm(uid);
         let known_hosts = dir.join(KNOWN_HOSTS);

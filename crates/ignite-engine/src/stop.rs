@@ -38,10 +38,10 @@ impl Engine {
     /// Ends the VMM now, or with a signal: sends it to the task. SIGKILL is the former.
     pub async fn kill(&self, uid: &Uid, signal: Option<u8>) -> Result<Vm, EngineError> {
         const SIGKILL: u8 = 9;
-        let vm = self.running("kill", uid).await?;
         match signal {
-            None | Some(SIGKILL) => self.end(vm, uid, &ControlRequest::Kill).await,
+            None | Some(SIGKILL) => self.end(self.running("kill", uid).await?, uid, &ControlRequest::Kill).await,
             Some(signal) => {
+                let vm = self.executing("signal", uid).await?;
                 let (reply, _) = self.ask(&vm, uid, &ControlRequest::Signal { signal }).await?;
                 self.expect_done(&vm, reply)?;
                 Ok(vm)

@@ -293,6 +293,10 @@ impl Run<'_> {
                         }
                         let _ = reply.send(Ok(()));
                     }
+                    // Its last seconds are counted.
+                    Command::Pause { reply } if announced.is_some() => {
+                        let _ = reply.send(Err("it is about to end".to_owned()));
+                    }
                     Command::Pause { reply } => {
                         let _ = reply.send(self.pause(machine).await);
                     }
@@ -370,6 +374,7 @@ impl Run<'_> {
         self.life.advance(Some(Event::StopRequested), |_| {}).map_err(|error| error.chain())?;
         if was_paused && let Some(pauser) = machine.pauser() {
             pauser.resume().await.map_err(|error| error.to_string())?;
+            set_clock(connection);
         }
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         let message = HostMessage::Shutdown { action: ShutdownAction::Poweroff, grace_ms };
@@ -392,8 +397,7 @@ impl Run<'_> {
         self.life.may(Event::Resume).map_err(|denial| denial.to_string())?;
         let pauser = machine.pauser().ok_or("this VMM cannot resume a machine")?;
         pauser.resume().await.map_err(|error| error.to_string())?;
-        let unix_ns = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(0);
-        let _ = connection.send(&HostMessage::SetClock { unix_ns });
+        set_clock(connection);
         self.life.advance(Some(Event::Resume), |_| {}).map_err(|error| error.chain())
     }
 
@@ -406,6 +410,12 @@ impl Run<'_> {
             pump.abort();
         }
     }
+}
+
+/// Tells a guest that has not been executed for a while what time it is. One that is gone needs no clock.
+fn set_clock(connection: &Connection) {
+    let unix_ns = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(0);
+    let _ = connection.send(&HostMessage::SetClock { unix_ns });
 }
 
 /// The first helper process of the network to end; never, when there is none (left).

@@ -4,7 +4,7 @@ use crate::console::write_console;
 use crate::control::{Channel, ControlReply, ControlRequest, Reader, SessionCommand, SessionEvent, Writer};
 use crate::error::SupervisorError;
 use crate::restart::AskedBy;
-use crate::shared::{Command, Shared, TaskInput, exit_event, feed_stdin};
+use crate::shared::{Command, Shared, TaskInput, executed_for, exit_event, feed_stdin};
 use bytes::Bytes;
 use ignite_agent_protocol::client::{OpenError, Stream, StreamEvent};
 use ignite_agent_protocol::message::{Open, Opened, StreamExit, StreamRequest};
@@ -92,6 +92,7 @@ async fn answer(request: ControlRequest, mut channel: Channel, shared: &Shared) 
             let reply = command(shared, |reply| Command::Resume { reply }).await;
             channel.send_message(&reply).await
         }
+        ControlRequest::Signal { .. } if shared.is_paused() => channel.send_message(&denied("it is paused")).await,
         ControlRequest::Signal { signal } => {
             let reply = match shared.is_task {
                 true => match shared.task_requests.send(StreamRequest::Signal { signal }) {
@@ -233,22 +234,26 @@ async fn follow(mut channel: Channel, shared: &Shared) -> io::Result<()> {
 }
 
 async fn open_stream(mut channel: Channel, shared: &Shared, open: Open) -> io::Result<()> {
-    if *shared.phase.borrow() == ignite_api::Phase::Paused {
+    if shared.is_paused() {
         return channel.send_message(&denied("it is paused")).await;
     }
     let Some(agent) = shared.running_agent().await else {
         return channel.send_message(&denied("it is not running")).await;
     };
-    let (opened, stream) = match tokio::time::timeout(OPEN_DEADLINE, agent.open(&open)).await {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(error)) => {
+    let opening = tokio::select! {
+        opening = agent.open(&open) => Some(opening),
+        () = executed_for(shared.phase.clone(), OPEN_DEADLINE) => None,
+    };
+    let (opened, stream) = match opening {
+        Some(Ok(opened)) => opened,
+        Some(Err(error)) => {
             let exit_code = match &error {
                 OpenError::Refused(exit) => exit.exit_code(),
                 OpenError::TooManyStreams | OpenError::TooLong(_) | OpenError::Connection(_) => 125,
             };
             return channel.send_message(&ControlReply::Failed { message: error.to_string(), exit_code }).await;
         }
-        Err(_) => {
+        None => {
             let message = format!("the guest did not answer within {} s", OPEN_DEADLINE.as_secs());
             return channel.send_message(&ControlReply::Failed { message, exit_code: 125 }).await;
         }

@@ -10,8 +10,10 @@ use ignite_agent_protocol::message::StreamRequest;
 use ignite_api::Phase;
 use ignite_vmm::machine::Console as ConsoleStream;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::WriteHalf;
 use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 /// A request that only the event loop can decide.
 #[derive(Debug)]
@@ -110,6 +112,11 @@ impl Shared {
         })
     }
 
+    /// The guest is not executed.
+    pub fn is_paused(&self) -> bool {
+        *self.phase.borrow() == Phase::Paused
+    }
+
     /// The agent of the running guest; waits for it while the VM starts. `None`: the VM ends.
     pub async fn running_agent(&self) -> Option<Connection> {
         let mut agent = self.agent.clone();
@@ -120,6 +127,23 @@ impl Shared {
     }
 }
 
+/// Returns when the guest has been executed for so long from now on: its pauses do not count.
+pub async fn executed_for(mut phase: watch::Receiver<Phase>, mut left: Duration) {
+    loop {
+        // An error is the end of the VM, which others tell.
+        let _ = phase.wait_for(|phase| *phase != Phase::Paused).await;
+        let since = Instant::now();
+        let is_over = tokio::select! {
+            () = tokio::time::sleep(left) => true,
+            Ok(_) = phase.wait_for(|phase| *phase == Phase::Paused) => false,
+        };
+        if is_over {
+            return;
+        }
+        left = left.saturating_sub(since.elapsed());
+    }
+}
+
 /// The event that tells attached clients how their VM ended.
 pub fn exit_event(ending: &Ending) -> SessionEvent {
     use ignite_agent_protocol::message::StreamExit;
@@ -127,4 +151,20 @@ pub fn exit_event(ending: &Ending) -> SessionEvent {
         (Some(reason), Phase::Failed) => StreamExit::Failed { code: ending.exit_code, message: reason.clone() },
         _ => StreamExit::Exited { code: ending.exit_code },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn no_deadline_of_a_guest_passes_while_it_is_paused() {
+        let phase = watch::Sender::new(Phase::Paused);
+        let deadline = executed_for(phase.subscribe(), Duration::from_millis(1));
+        tokio::pin!(deadline);
+        let early = tokio::time::timeout(Duration::from_millis(50), &mut deadline).await;
+        assert!(early.is_err(), "it has passed");
+        phase.send_replace(Phase::Running);
+        deadline.await;
+    }
 }

@@ -304,3 +304,42 @@ async fn an_exec_stream_is_carried_both_ways() {
         ]
     );
 }
+
+#[tokio::test]
+async fn what_was_asked_before_a_pause_is_answered_after_it() {
+    let host = Host::new(machine());
+    let driver = FakeDriver::new(|mut guest| async move {
+        let mut agent = Guest::configured(&mut guest).await;
+        let id = loop {
+            match agent.hear().await {
+                Heard::Open(id) => break id,
+                Heard::Gone => panic!("nothing was asked"),
+                _ => {}
+            }
+        };
+        // The clock is set after the pause, and only then is there an answer.
+        while !matches!(agent.hear().await, Heard::Control(HostMessage::SetClock { .. })) {}
+        agent.frame(id, Kind::Opened, 0, &serde_json::to_vec(&Opened::default()).expect("json")).await;
+        agent.hear_shutdown().await;
+        ExitCause::GuestPoweroff
+    });
+    let (ending, ()) = host
+        .run_with(driver, |socket| async move {
+            let open = ControlRequest::Open { open: Open::Connect { port: 80 } };
+            let opening = ask(&socket, &open);
+            let pausing = async {
+                while let (ControlReply::Denied { .. }, _) = ask(&socket, &ControlRequest::Pause).await {
+                    tokio::task::yield_now().await;
+                }
+                // What is asked meanwhile is refused.
+                let (reply, _) = ask(&socket, &open).await;
+                assert_eq!(reply, ControlReply::Denied { reason: "it is paused".into() });
+                assert_eq!(ask(&socket, &ControlRequest::Resume).await.0, ControlReply::Done);
+            };
+            let ((reply, _), ()) = tokio::join!(opening, pausing);
+            assert!(matches!(reply, ControlReply::Streaming { .. }), "{reply:?}");
+            ask(&socket, &ControlRequest::Stop { grace_ms: None, is_shutdown: false }).await;
+        })
+        .await;
+    assert_eq!(ending.phase, Phase::Stopped);
+}

@@ -72,6 +72,8 @@ const TESTS: &[Test] = tests! {
         a_task_that_ignores_sigterm_is_killed_in_time;
     events:
         a_life_is_told_from_create_to_destroy;
+    pause:
+        a_paused_vm_is_shown_refuses_what_needs_its_guest_and_goes_on_with_the_right_time;
     exec:
         the_exit_code_is_the_commands
         what_cannot_be_run_exits_as_in_docker

@@ -1,7 +1,8 @@
 //! `ignite vm`: the commands for VMs, as Weave Ignite groups them.
 
 use crate::commands::{
-    attach, cp, create, exec, inspect, kill, logs, ps, rename, restart, rm, run, ssh, start, stats, stop, update, wait,
+    attach, cp, create, exec, inspect, kill, logs, pause, ps, rename, restart, rm, run, ssh, start, stats, stop,
+    unpause, update, wait,
 };
 use crate::context::Context;
 use crate::report::Caller;
@@ -39,6 +40,10 @@ pub enum Command {
     Kill(kill::Args),
     /// Stop and start VMs
     Restart(restart::Args),
+    /// Stop executing VMs; memory and connections are kept
+    Pause(pause::Args),
+    /// Let paused VMs go on, their clocks set right
+    Unpause(unpause::Args),
     /// Remove VMs and their disks
     Rm(rm::Args),
     /// Print what a VM has written
@@ -88,6 +93,8 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
         Command::Stop(args) => stop::run(args, context).await,
         Command::Kill(args) => kill::run(args, context).await,
         Command::Restart(args) => restart::run(args, context).await,
+        Command::Pause(args) => pause::run(args, context).await,
+        Command::Unpause(args) => unpause::run(args, context).await,
         Command::Rm(args) => rm::run(args, context).await,
         Command::Logs(args) => logs::run(args, context).await,
         Command::Attach(args) => attach::run(args, context).await,

@@ -25,7 +25,9 @@ pub fn describe(status: &VmStatus, now: Timestamp) -> String {
                 Some(health) => format!("{up} ({})", health.state),
             }
         }
-        Phase::Paused => "Paused".to_owned(),
+        Phase::Paused => {
+            since(status.start_time).map_or_else(|| "Up (Paused)".to_owned(), |age| format!("Up {age} (Paused)"))
+        }
         Phase::Stopped => {
             let code = status.exit_code.unwrap_or(0);
             since(status.finish_time)
@@ -63,7 +65,8 @@ mod tests {
             (health(Health::Starting), "Up (health: starting)"),
             (health(Health::Healthy), "Up (healthy)"),
             (health(Health::Unhealthy), "Up (unhealthy)"),
-            (with(Phase::Paused), "Paused"),
+            (with(Phase::Paused), "Up (Paused)"),
+            (VmStatus { start_time: Some(earlier), ..with(Phase::Paused) }, "Up 5 minutes (Paused)"),
             (with(Phase::Stopping), "Stopping"),
             (with(Phase::Stopped), "Exited (0)"),
             (

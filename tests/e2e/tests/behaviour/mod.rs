@@ -17,6 +17,7 @@ pub mod network_docker;
 pub mod network_soak;
 pub mod network_user;
 pub mod objects;
+pub mod pause;
 pub mod prompt;
 pub mod registry;
 pub mod restart;
