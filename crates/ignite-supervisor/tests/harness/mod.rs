@@ -117,6 +117,19 @@ impl Host {
     where
         C: Future,
     {
+        self.run_with_deadline(DEADLINE, driver, client).await
+    }
+
+    /// The same, of a life that takes longer.
+    pub async fn run_with_deadline<C>(
+        &self,
+        deadline: Duration,
+        driver: FakeDriver,
+        client: impl FnOnce(PathBuf) -> C,
+    ) -> (Ending, C::Output)
+    where
+        C: Future,
+    {
         let socket = self.paths().control_socket(&self.launch.uid);
         let driver = Arc::new(driver);
         let liveness = self.paths().vm_liveness(&self.launch.uid);
@@ -124,7 +137,7 @@ impl Host {
         let supervised = supervise(self.launch.clone(), driver.clone(), liveness, ReadyPipe::new(None));
         let client = client(socket);
         let both = async { tokio::join!(supervised, client) };
-        let result = tokio::time::timeout(DEADLINE, both).await.expect("the VM ends");
+        let result = tokio::time::timeout(deadline, both).await.expect("the VM ends");
         assert_eq!(driver.running(), 0, "a guest is left");
         assert!(!self.paths().run_vm(&self.launch.uid).exists(), "the run directory is left");
         result
@@ -192,6 +205,11 @@ impl Guest {
         let mut out = Vec::new();
         put_frame(&mut out, stream, kind, channel, payload);
         let _ = self.agent.write_all(&out).await;
+    }
+
+    /// Sends bytes as they are; `false`: nobody takes them any more.
+    pub async fn raw(&mut self, bytes: &[u8]) -> bool {
+        self.agent.write_all(bytes).await.is_ok()
     }
 
     pub async fn exit_task(&mut self, exit: StreamExit) {
