@@ -48,6 +48,30 @@ pub fn of(root: &Path, data: &Path, run: &Path, before: &Listing) -> Vec<String>
             left.push(format!("file: {}", full.display()));
         }
     }
+    left.extend(groups_of(data, Path::new(CGROUPS)));
+    left
+}
+
+/// Where control groups are, of v1 and v2.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// Control groups of VMs that a data directory has ever had: its events name them all. Others' groups are not ours.
+fn groups_of(data: &Path, cgroups: &Path) -> Vec<String> {
+    let events = ["events.log.1", "events.log"].map(|log| fs::read_to_string(data.join(log)).unwrap_or_default());
+    let names: BTreeSet<String> = events
+        .iter()
+        .flat_map(|log| log.lines())
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter_map(|event| event["uid"].as_str().map(|uid| format!("ignite-{uid}")))
+        .collect();
+    let mut left = Vec::new();
+    if !names.is_empty() {
+        walk(cgroups, &mut |path| {
+            if path.file_name().and_then(|name| name.to_str()).is_some_and(|name| names.contains(name)) {
+                left.push(format!("control group: {}", path.display()));
+            }
+        });
+    }
     left
 }
 
@@ -97,6 +121,12 @@ mod tests {
         fs::create_dir(data.join("vm/0123")).expect("a directory");
         fs::write(data.join("base.tmp123"), "").expect("a file");
         let _socket = UnixListener::bind(run.join("control.sock")).expect("a socket");
+        let (ours, others) = (root.path().join("cgroup/memory/ignite-00ab"), root.path().join("cgroup/ignite-00cd"));
+        fs::create_dir_all(&ours).expect("a directory");
+        fs::create_dir_all(&others).expect("a directory");
+        fs::write(data.join("events.log"), "{\"uid\":\"00ab\"}\nno JSON\n").expect("a file");
+        let groups = groups_of(&data, &root.path().join("cgroup"));
+        assert_eq!(groups, [format!("control group: {}", ours.display())]);
         let mut child = Command::new("sleep").arg("1000").current_dir(&data).spawn().expect("a process");
         let left = of(root.path(), &data, &run, &before).join("\n");
         child.kill().expect("kill it");

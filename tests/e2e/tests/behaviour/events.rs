@@ -24,7 +24,7 @@ pub fn a_life_is_told_from_create_to_destroy() {
     assert_eq!(heard, actions);
 }
 
-fn action(line: &str) -> String {
+pub fn action(line: &str) -> String {
     let event: serde_json::Value = serde_json::from_str(line).expect("a JSON object a line");
     let code = event["attributes"]["exitCode"].as_str().map(|code| format!(" {code}")).unwrap_or_default();
     format!("{}{code}", event["action"].as_str().expect("an action"))

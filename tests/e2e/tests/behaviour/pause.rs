@@ -46,8 +46,9 @@ pub fn a_paused_vm_is_shown_refuses_what_needs_its_guest_and_goes_on_with_the_ri
     let late = now();
     assert!((early - 1..=late + 1).contains(&guest), "{early} {guest} {late}");
     ignite_e2e::wait::until("the task to go on", BOOT, || (written() > before).then_some(()));
-    let told = host.ignite(["events", "--since", "1h", "--until", "0s", "--format", "{{.Action}}"]).finish();
-    told.succeeds().prints("create\nstart\npause\nunpause\n");
+    let told = host.ignite(["events", "--since", "1h", "--until", "0s", "--format", "json"]).finish();
+    let actions: Vec<String> = told.succeeds().text().lines().map(super::events::action).collect();
+    assert_eq!(actions, ["create", "start", "pause", "unpause"]);
 
     // Every way out of a pause.
     vm.does("pause").succeeds();
