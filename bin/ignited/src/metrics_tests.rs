@@ -55,6 +55,7 @@ impl World {
         let metadata = ObjectMeta { name: format!("vm-\"{number}\"\n"), uid: Some(uid), ..ObjectMeta::default() };
         let mut vm = Vm::new(metadata, VmSpec::default());
         vm.status.phase = Phase::Running;
+        vm.status.health = Some(ignite_api::health::HealthStatus::default());
         vm.status.network = Some(ignite_api::vm::NetworkStatus { plugin: "cni".to_owned(), ip_addresses: Vec::new() });
         vm
     }
