@@ -3,6 +3,7 @@
 use crate::meta::{ObjectMeta, null_is_default};
 use crate::size::Size;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// An imported kernel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,4 +56,22 @@ pub struct KernelStatus {
     pub modules_size: Size,
     /// True for the kernel that VMs get when they name none.
     pub default: bool,
+    /// What it offers of the things VMs may need, told by its configuration or its modules.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_is_default")]
+    pub features: BTreeMap<String, KernelFeature>,
+}
+
+/// How a kernel offers a feature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum KernelFeature {
+    /// Compiled in.
+    Builtin,
+    /// A module that came with the kernel.
+    Module,
+    /// Neither: a VM that needs it is refused.
+    Absent,
+    /// Nothing that came with the kernel tells.
+    Unknown,
 }

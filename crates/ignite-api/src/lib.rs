@@ -32,7 +32,7 @@ pub mod vm;
 pub use configuration::Configuration;
 pub use image::Image;
 pub use image_source::ImageSource;
-pub use kernel::Kernel;
+pub use kernel::{Kernel, KernelFeature, KernelStatus};
 pub use lifecycle::Phase;
 pub use meta::{ApiObject, ObjectMeta, Uid};
 pub use ports::{PortMapping, Protocol};

@@ -2,11 +2,10 @@
 
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::kernel_needs::{self, Needs};
 use crate::kernels::{ImportKernel, KernelSourceArg};
 use crate::progress::{Progress, ProgressEvent};
-use ignite_api::vm::RootDisk;
-use ignite_api::{Kernel, VmSpec};
-use ignite_disk::FeatureState;
+use ignite_api::{Kernel, Uid, VmSpec};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -37,8 +36,13 @@ impl Engine {
     ) -> Result<Kernel, EngineError> {
         let is_reference = query.contains('/') || query.contains(':');
         let Some(source) = query.parse().ok().filter(|_| is_reference) else { return Err(missing) };
-        let request =
-            ImportKernel { source: KernelSourceArg::Image(source), name: None, modules: None, make_default: false };
+        let request = ImportKernel {
+            source: KernelSourceArg::Image(source),
+            name: None,
+            modules: None,
+            config: None,
+            make_default: false,
+        };
         self.import_kernel(request, progress).await
     }
 
@@ -54,27 +58,35 @@ impl Engine {
         }
         progress.event(ProgressEvent::Note("no kernel is imported: taking this host's own".to_owned()));
         let source = KernelSourceArg::HostBoot { release: None };
-        self.import_kernel(ImportKernel { source, name: None, modules: None, make_default: true }, progress).await
+        self.import_kernel(
+            ImportKernel { source, name: None, modules: None, config: None, make_default: true },
+            progress,
+        )
+        .await
     }
 
     /// Refuses a kernel that cannot boot this VM, before anything is made.
     fn check_kernel(&self, spec: &VmSpec, kernel: &Kernel) -> Result<(), EngineError> {
         let Some(uid) = &kernel.metadata.uid else { return Ok(()) };
-        let features = self.kernel_info(uid)?.features;
-        let other = "choose another: ignite kernel ls, then --kernel NAME";
-        let overlay_hint = "use --root-disk private, or another --kernel";
-        let needs = [
-            (features.ext4, "ext4", other, true),
-            (features.virtio_blk, "virtio-blk", other, true),
-            (features.overlay, "overlayfs", overlay_hint, spec.root_disk == RootDisk::Overlay),
-        ];
-        for (state, feature, hint, is_needed) in needs {
-            if is_needed && state == FeatureState::Absent {
-                let kernel = kernel.metadata.name.clone();
-                return Err(EngineError::KernelLacks { kernel, feature, hint: hint.to_owned() });
+        self.check_kernel_for(spec, uid, &kernel.metadata.name, spec.vmm.as_deref())
+    }
+
+    /// Refuses a kernel that cannot boot this VM under the VMM that was chosen, if one was.
+    pub(crate) fn check_kernel_for(
+        &self,
+        spec: &VmSpec,
+        uid: &Uid,
+        name: &str,
+        vmm: Option<&str>,
+    ) -> Result<(), EngineError> {
+        let needs = Needs { root_disk: spec.root_disk, vmm, is_x86: kernel_needs::IS_X86 };
+        match kernel_needs::lacks(&self.kernel_info(uid)?.features, needs).first() {
+            None => Ok(()),
+            Some(lack) => {
+                let (kernel, hint) = (name.to_owned(), lack.hint.to_owned());
+                Err(EngineError::KernelLacks { kernel, feature: lack.feature, hint })
             }
         }
-        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::engine::{Engine, new_uid};
 use crate::error::EngineError;
+use crate::kernel_needs;
 use crate::layers::{as_sources, layers_of};
 use crate::progress::{FetchProgress, Progress, ProgressEvent};
 use ignite_api::image::OciSourceStatus;
@@ -26,6 +27,8 @@ pub struct ImportKernel {
     pub name: Option<String>,
     /// Its modules, where the source is a bare kernel image.
     pub modules: Option<PathBuf>,
+    /// Its configuration, where the source is a bare kernel image and neither it nor its directory has one.
+    pub config: Option<PathBuf>,
     /// VMs that name no kernel get it from now on. The first kernel always becomes the default.
     pub make_default: bool,
 }
@@ -76,7 +79,8 @@ impl Engine {
             }
             KernelSourceArg::Path(_) | KernelSourceArg::Apt(_) | KernelSourceArg::HostBoot { .. } => None,
         };
-        let kernel = self.blocking(move |engine| engine.make_kernel(&request, fetched.as_ref())).await?;
+        let (kernel, warnings) = self.blocking(move |engine| engine.make_kernel(&request, fetched.as_ref())).await?;
+        warnings.into_iter().for_each(|line| progress.event(ProgressEvent::Note(line)));
         progress.event(ProgressEvent::PhaseDone("kernel"));
         Ok(kernel)
     }
@@ -85,7 +89,7 @@ impl Engine {
         &self,
         request: &ImportKernel,
         fetched: Option<&ignite_oci::StoredImage>,
-    ) -> Result<Kernel, EngineError> {
+    ) -> Result<(Kernel, Vec<String>), EngineError> {
         let uid = new_uid()?;
         let draft = self.kernels.draft(&uid)?;
         let what = || format!("the kernel of {}", request.source);
@@ -101,7 +105,11 @@ impl Engine {
                 made(ignite_disk::import_kernel(KernelInput::Deb(path), &dir))?
             }
             KernelSourceArg::Path(path) => {
-                let input = KernelInput::File { image: path, modules: request.modules.as_deref(), config: None };
+                let input = KernelInput::File {
+                    image: path,
+                    modules: request.modules.as_deref(),
+                    config: request.config.as_deref(),
+                };
                 made(ignite_disk::import_kernel(input, &dir))?
             }
             KernelSourceArg::Apt(package) => {
@@ -151,13 +159,15 @@ impl Engine {
                 version: info.version,
                 modules_size: Size::bytes(info.modules_size),
                 default: is_default,
+                features: kernel_needs::told(&info.features),
             },
         };
+        let warnings = kernel_needs::warnings(&kernel.metadata.name, &kernel.status, &info.features);
         self.publish_kernel(draft, &kernel)?;
         if is_default {
             self.make_default(&kernel)?;
         }
-        Ok(kernel)
+        Ok((kernel, warnings))
     }
 
     fn publish_kernel(&self, draft: Draft, kernel: &Kernel) -> Result<(), EngineError> {

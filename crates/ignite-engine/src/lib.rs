@@ -30,6 +30,7 @@ mod guest_files;
 mod image_content;
 mod images;
 mod kernel_choice;
+mod kernel_needs;
 mod kernels;
 mod launch;
 mod layers;

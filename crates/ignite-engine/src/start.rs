@@ -96,6 +96,8 @@ impl Engine {
         let kernel_uid =
             vm.status.kernel.as_ref().and_then(|kernel| kernel.uid.clone()).ok_or(EngineError::NoKernel)?;
         let Choice { driver, capabilities, reason, note } = self.choose_vmm(&vm, &kernel_uid)?;
+        let kernel_name = self.kernels.read(&kernel_uid)?.metadata.name;
+        self.check_kernel_for(&vm.spec, &kernel_uid, &kernel_name, Some(driver.name()))?;
         let mut notes: Vec<String> = note.into_iter().collect();
         if capabilities.accelerator == Accelerator::Tcg
             && let Some(note) = &capabilities.accelerator_note

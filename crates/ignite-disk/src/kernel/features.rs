@@ -3,20 +3,23 @@
 use super::modules::Modules;
 use super::{FeatureState, KernelFeatures};
 
-/// Tells from the kernel's `.config` where there is one, from its modules where not.
+/// Tells from the kernel's `.config` where there is one, else from its modules. What the configuration calls a module
+/// counts only when it came with the kernel.
 pub(super) fn detect(config: Option<&str>, modules: Option<&Modules>, has_pvh: bool) -> KernelFeatures {
-    let of = |option: &str, module: &str| match config {
-        Some(config) => from_config(config, option),
+    let of = |option: &str, module: &str| match config.map(|config| from_config(config, option)) {
+        Some(FeatureState::Module) if !modules.is_some_and(|modules| modules.is_module(module)) => FeatureState::Absent,
+        Some(state) => state,
         None => modules.map_or(FeatureState::Unknown, |modules| from_modules(modules, module)),
     };
+    let builtin = |option: &str| config.map_or(FeatureState::Unknown, |config| from_config(config, option));
     KernelFeatures {
+        initramfs: builtin("CONFIG_BLK_DEV_INITRD"),
+        devtmpfs: builtin("CONFIG_DEVTMPFS"),
+        acpi: builtin("CONFIG_ACPI"),
         ext4: of("CONFIG_EXT4_FS", "ext4"),
         overlay: of("CONFIG_OVERLAY_FS", "overlay"),
         virtio_mmio: of("CONFIG_VIRTIO_MMIO", "virtio_mmio"),
-        virtio_mmio_cmdline: match config {
-            Some(config) => from_config(config, "CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES"),
-            None => FeatureState::Unknown,
-        },
+        virtio_mmio_cmdline: builtin("CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES"),
         virtio_pci: of("CONFIG_VIRTIO_PCI", "virtio_pci"),
         virtio_blk: of("CONFIG_VIRTIO_BLK", "virtio_blk"),
         virtio_net: of("CONFIG_VIRTIO_NET", "virtio_net"),
@@ -56,10 +59,19 @@ mod tests {
         let config = "CONFIG_EXT4_FS=y\nCONFIG_OVERLAY_FS=m\n# CONFIG_FUSE_FS is not set\nCONFIG_VIRTIO_MMIO_X=y\n";
         let features = detect(Some(config), None, true);
         assert_eq!(features.ext4, FeatureState::Builtin);
-        assert_eq!(features.overlay, FeatureState::Module);
+        assert_eq!(features.overlay, FeatureState::Absent, "its module did not come with it");
         assert_eq!(features.fuse, FeatureState::Absent);
         assert_eq!(features.virtio_mmio, FeatureState::Absent);
         assert_eq!(features.pvh, FeatureState::Builtin);
+        assert_eq!(features.initramfs, FeatureState::Absent);
         assert_eq!(detect(None, None, false).ext4, FeatureState::Unknown);
+        assert_eq!(detect(None, None, false).acpi, FeatureState::Unknown);
+    }
+
+    #[test]
+    fn every_feature_has_the_name_it_has_in_json() {
+        let features = detect(Some("CONFIG_FUSE_FS=y\n"), None, true);
+        let named: std::collections::BTreeMap<_, _> = features.named().into();
+        assert_eq!(serde_json::to_value(features).unwrap(), serde_json::to_value(named).unwrap());
     }
 }

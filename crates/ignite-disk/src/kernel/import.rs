@@ -13,7 +13,7 @@ use super::decompress::read_bounded;
 use super::image::{self, UnpackedKernel};
 use super::modules::{Modules, read_bytes};
 use super::tree_files::KernelFiles;
-use super::{KernelInfo, KernelInput, depmod, features, find};
+use super::{KernelInfo, KernelInput, depmod, features, find, ikconfig};
 
 /// The kernel that a VMM loads.
 pub(crate) const VMLINUX: &str = "vmlinux";
@@ -33,7 +33,7 @@ const MAX_CONFIG: u64 = 4 << 20;
 /// - `modules.ext4`, when the kernel has modules: a read-only disk that holds `lib/modules/<release>`, with depmod's
 ///   indexes made where the kernel came without them;
 /// - `boot-modules/`: uncompressed modules for an initramfs, named in the file `order` there in loading order;
-/// - `config`, when the kernel came with its configuration.
+/// - `config`, when the kernel came with its configuration: given, beside it, or in itself.
 pub fn import_kernel(input: KernelInput<'_>, dest_dir: &Path) -> Result<KernelInfo, DiskError> {
     match input {
         KernelInput::Deb(path) => {
@@ -84,7 +84,8 @@ fn import_host(
     let mut file = File::open(image).map_err(|source| unreadable(image, source))?;
     let kernel = image::unpack(&mut file, &dest_dir.join(VMLINUX))
         .map_err(|reason| DiskError::BadKernel { path: image.into(), reason })?;
-    let config = match config {
+    let beside = config.is_none().then(|| config_beside(image, modules, &kernel.release)).flatten();
+    let config = match config.or(beside.as_deref()) {
         Some(path) => {
             let read = File::open(path).and_then(|file| read_bounded(file, MAX_CONFIG));
             Some(read.map_err(|source| unreadable(path, source))?)
@@ -105,6 +106,14 @@ fn import_host(
     complete(files, release_dir, kernel, config, dest_dir)
 }
 
+/// The configuration that lies where kernels are installed: `config-RELEASE` beside the kernel, `config` in its modules.
+fn config_beside(image: &Path, modules: Option<&Path>, release: &str) -> Option<PathBuf> {
+    let real = image.canonicalize().ok();
+    let in_boot = [Some(image), real.as_deref()].into_iter().flatten().filter_map(Path::parent);
+    let in_boot = in_boot.map(|dir| dir.join(format!("config-{release}")));
+    in_boot.chain(modules.map(|modules| modules.join("config"))).find(|path| path.is_file())
+}
+
 /// Writes everything but the kernel itself.
 fn complete(
     mut files: KernelFiles,
@@ -115,6 +124,14 @@ fn complete(
 ) -> Result<KernelInfo, DiskError> {
     let boot_dir = dest_dir.join(BOOT_MODULES);
     fs::create_dir(&boot_dir).map_err(|source| unwritable(&boot_dir, source))?;
+    let config = match config {
+        Some(config) => Some(config),
+        None => {
+            let path = dest_dir.join(VMLINUX);
+            let read = File::open(&path).and_then(|mut file| ikconfig::read(&mut file, MAX_CONFIG));
+            read.map_err(|source| unreadable(&path, source))?
+        }
+    };
     if let Some(config) = &config {
         write(dest_dir.join(CONFIG), config)?;
     }

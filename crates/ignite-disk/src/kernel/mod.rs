@@ -5,6 +5,7 @@ mod decompress;
 mod depmod;
 mod features;
 mod find;
+mod ikconfig;
 mod image;
 mod import;
 mod module;
@@ -46,6 +47,12 @@ impl FeatureState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct KernelFeatures {
+    /// An initramfs is read, `ignite-init`'s way into a guest.
+    pub initramfs: FeatureState,
+    /// devtmpfs, where the disks appear.
+    pub devtmpfs: FeatureState,
+    /// ACPI, by which QEMU's microvm describes its devices on x86-64.
+    pub acpi: FeatureState,
     /// ext4, the file system of every disk.
     pub ext4: FeatureState,
     /// overlayfs, needed for shared bases.
@@ -68,6 +75,28 @@ pub struct KernelFeatures {
     pub fuse: FeatureState,
     /// The PVH entry, by which QEMU boots a vmlinux.
     pub pvh: FeatureState,
+}
+
+impl KernelFeatures {
+    /// Each feature with its name, as it is written in JSON.
+    pub fn named(&self) -> [(&'static str, FeatureState); 14] {
+        [
+            ("initramfs", self.initramfs),
+            ("devtmpfs", self.devtmpfs),
+            ("acpi", self.acpi),
+            ("ext4", self.ext4),
+            ("overlay", self.overlay),
+            ("virtioMmio", self.virtio_mmio),
+            ("virtioMmioCmdline", self.virtio_mmio_cmdline),
+            ("virtioPci", self.virtio_pci),
+            ("virtioBlk", self.virtio_blk),
+            ("virtioNet", self.virtio_net),
+            ("virtioConsole", self.virtio_console),
+            ("virtioVsock", self.virtio_vsock),
+            ("fuse", self.fuse),
+            ("pvh", self.pvh),
+        ]
+    }
 }
 
 /// What is known of an imported kernel.

@@ -17,6 +17,9 @@ pub struct Args {
     /// Its modules (a /lib/modules/RELEASE directory), where the source is a bare kernel
     #[arg(long, value_name = "DIR")]
     pub modules: Option<PathBuf>,
+    /// Its configuration, where the source is a bare kernel [default: what it has in itself or beside it]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Give it to VMs that name no kernel; the first one imported is the default anyway
     #[arg(long)]
     pub default: bool,
@@ -40,6 +43,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
         source: resolve_path(source, &working_dir),
         name: args.name,
         modules: args.modules.map(|path| working_dir.join(path)),
+        config: args.config.map(|path| working_dir.join(path)),
         make_default: args.default,
     };
     let progress = context.progress();
