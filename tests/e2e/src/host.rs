@@ -74,7 +74,7 @@ impl Host {
         let mut host = Host::empty();
         let programs = host.path("programs");
         fs::create_dir(&programs).expect("make a directory");
-        for name in ["ignite", "ignite-spawn"] {
+        for name in ["ignite", "ignite-spawn", "ignited"] {
             fs::copy(program(name), programs.join(name)).expect("copy a program");
         }
         fs::copy(images::kernel_package(), host.path("kernel.deb")).expect("copy a kernel");

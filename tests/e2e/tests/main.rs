@@ -26,6 +26,8 @@ const TESTS: &[Test] = tests! {
     network_user:
         a_user_without_capabilities_publishes_ports_and_gets_out
         a_user_without_capabilities_has_a_tap_in_a_namespace_of_the_vms_own;
+    pod:
+        the_containers_of_a_pod_give_its_address_to_the_guest_and_keep_its_exit_code;
     network_soak:
         cycles_of_start_stop_kill_and_crash_leave_nothing_and_give_no_address_twice;
     health:

@@ -8,6 +8,7 @@ use ignite::context::Context;
 use ignite::report;
 use ignite::signals;
 use ignite_agent_protocol::message::Process;
+use ignite_api::health::Health;
 use ignite_api::vm::FileMapping;
 use ignite_api::{Phase, Uid, Vm, codec};
 use ignite_engine::{CreateRequest, Engine, LogOptions, LogStream, PullPolicy, SessionEvent, StartMode};
@@ -41,7 +42,7 @@ enum Verb {
     Network(Network),
     /// Run the VM until it ends or SIGTERM comes; its output is ours, its exit code, too
     Run(Run),
-    /// Exit with 0 once the guest runs
+    /// Exit with 0 once the guest runs, and while it is healthy where it has a health check
     Ready,
     /// Exit with 0 while the guest's agent answers
     Alive,
@@ -223,7 +224,8 @@ fn write(stream: &LogStream, bytes: &[u8]) -> bool {
 
 async fn ready(engine: &Engine) -> anyhow::Result<u8> {
     let vm = only(engine).await?;
-    Ok(u8::from(vm.status.phase != Phase::Running))
+    let does_its_work = vm.status.health.is_none_or(|health| health.state == Health::Healthy);
+    Ok(u8::from(vm.status.phase != Phase::Running || !does_its_work))
 }
 
 async fn alive(engine: &Engine) -> anyhow::Result<u8> {

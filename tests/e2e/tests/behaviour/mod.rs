@@ -18,6 +18,7 @@ pub mod network_soak;
 pub mod network_user;
 pub mod objects;
 pub mod pause;
+pub mod pod;
 pub mod prompt;
 pub mod registry;
 pub mod restart;
