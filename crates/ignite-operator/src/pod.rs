@@ -116,14 +116,17 @@ fn metadata_of(object: &VirtualMachine, name: &str, wish: &Wish) -> Result<Objec
         namespace: object.metadata.namespace.clone(),
         labels: Some(labels_of(object)),
         annotations: Some(annotations),
-        owner_references: Some(vec![OwnerReference {
-            api_version: object.api_version.clone(),
-            kind: object.kind.clone(),
-            name: name.to_owned(),
-            uid: object.metadata.uid.clone().unwrap_or_default(),
-            controller: Some(true),
-            block_owner_deletion: Some(true),
-        }]),
+        // An object that is in no cluster has no identity, and owns nothing.
+        owner_references: object.metadata.uid.clone().map(|uid| {
+            vec![OwnerReference {
+                api_version: object.api_version.clone(),
+                kind: object.kind.clone(),
+                name: name.to_owned(),
+                uid,
+                controller: Some(true),
+                block_owner_deletion: Some(true),
+            }]
+        }),
         ..ObjectMeta::default()
     })
 }

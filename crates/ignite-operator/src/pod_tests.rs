@@ -174,3 +174,12 @@ fn a_label_is_cut_where_a_name_may_be_longer() {
     vm.metadata.name = Some(format!("{}.{}", "a".repeat(62), "b".repeat(60)));
     assert_eq!(labels_of(&vm)[VM_LABEL], "a".repeat(62));
 }
+
+#[test]
+fn a_manifest_that_is_in_no_cluster_owns_nothing() {
+    let mut vm = object(json!({ "image": { "oci": "redis:7" } }));
+    vm.metadata.uid = None;
+    let wish = wish_of(&vm.metadata, &vm.spec).expect("a wish");
+    let pod = pod_for(&vm, &wish, &PodOptions::default()).expect("a Pod");
+    assert_eq!(pod.metadata.owner_references, None);
+}

@@ -11,7 +11,7 @@ use ignite_agent_protocol::message::Process;
 use ignite_api::health::Health;
 use ignite_api::vm::FileMapping;
 use ignite_api::{Phase, Uid, Vm, codec};
-use ignite_engine::{CreateRequest, Engine, LogOptions, LogStream, PullPolicy, SessionEvent, StartMode};
+use ignite_engine::{CreateRequest, Engine, LogEntry, LogOptions, LogStream, PullPolicy, SessionEvent, StartMode};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::{Path, PathBuf};
@@ -155,6 +155,7 @@ async fn run_vm(args: Run, context: &Context) -> anyhow::Result<u8> {
         wanted.spec.copy_files.extend(mappings(dir, path)?);
     }
     engine.reconfigure(&uid, wanted).await?;
+    let mut heard = Heard::until_now(engine, &uid).await?;
     let progress = context.progress();
     let started = tokio::select! {
         started = engine.start(&uid, StartMode::Background, progress.listener()) => started,
@@ -174,7 +175,7 @@ async fn run_vm(args: Run, context: &Context) -> anyhow::Result<u8> {
         tokio::select! {
             biased;
             entry = logs.next(), if is_open => match entry? {
-                Some(entry) => is_open = write(&entry.stream, &entry.bytes),
+                Some(entry) => is_open = write(entry.stream, heard.new_part(&entry)),
                 None => is_open = false,
             },
             _ = ending(&mut terminated) => {
@@ -185,7 +186,7 @@ async fn run_vm(args: Run, context: &Context) -> anyhow::Result<u8> {
                     tokio::select! {
                         stopped = &mut stopping => { stopped?; break; }
                         entry = logs.next(), if is_open => match entry? {
-                            Some(entry) => is_open = write(&entry.stream, &entry.bytes),
+                            Some(entry) => is_open = write(entry.stream, heard.new_part(&entry)),
                             None => is_open = false,
                         },
                     }
@@ -194,7 +195,7 @@ async fn run_vm(args: Run, context: &Context) -> anyhow::Result<u8> {
             code = &mut ended => {
                 // What was said last is in the log already.
                 while is_open && let Some(entry) = logs.next().await? {
-                    is_open = write(&entry.stream, &entry.bytes);
+                    is_open = write(entry.stream, heard.new_part(&entry));
                 }
                 return Ok(code?);
             }
@@ -213,11 +214,43 @@ async fn ending(signals: &mut tokio::sync::mpsc::Receiver<u8>) -> u8 {
     }
 }
 
+/// What earlier containers of this Pod have said already: a VM's logs go on from run to run, a container's begin anew.
+struct Heard {
+    until: jiff::Timestamp,
+    /// The console's log has no times.
+    console_bytes: usize,
+}
+
+impl Heard {
+    async fn until_now(engine: &Engine, uid: &Uid) -> anyhow::Result<Heard> {
+        let mut heard = Heard { until: jiff::Timestamp::now(), console_bytes: 0 };
+        let mut kept = engine.logs(uid, LogOptions::default()).await?;
+        while let Some(entry) = kept.next().await? {
+            heard.console_bytes += if entry.time.is_none() { entry.bytes.len() } else { 0 };
+        }
+        Ok(heard)
+    }
+
+    fn new_part<'a>(&mut self, entry: &'a LogEntry) -> &'a [u8] {
+        match entry.time {
+            Some(time) if time < self.until => &[],
+            Some(_) => &entry.bytes,
+            None => {
+                let old = self.console_bytes.min(entry.bytes.len());
+                self.console_bytes -= old;
+                &entry.bytes[old..]
+            }
+        }
+    }
+}
+
 /// False when nobody reads any more.
-fn write(stream: &LogStream, bytes: &[u8]) -> bool {
+fn write(stream: LogStream, bytes: &[u8]) -> bool {
     let written = match stream {
         LogStream::Stderr => std::io::stderr().write_all(bytes),
-        _ => std::io::stdout().write_all(bytes).and_then(|()| std::io::stdout().flush()),
+        LogStream::Stdout | LogStream::Console => {
+            std::io::stdout().write_all(bytes).and_then(|()| std::io::stdout().flush())
+        }
     };
     written.is_ok()
 }
@@ -293,6 +326,25 @@ mod tests {
         let paths: Vec<_> = found.iter().map(|one| one.vm_path.as_str()).collect();
         assert_eq!(paths, ["/etc/web/web.conf"]);
         assert!(parse_files("nowhere").is_err());
+    }
+
+    #[test]
+    fn what_an_earlier_container_has_said_is_not_said_again() {
+        let entry = |time: Option<&str>, bytes: &str| LogEntry {
+            stream: LogStream::Stdout,
+            time: time.map(|time| time.parse().unwrap()),
+            bytes: bytes.into(),
+        };
+        let mut heard = Heard { until: "2026-01-01T00:00:01Z".parse().unwrap(), console_bytes: 5 };
+        for (time, bytes, new) in [
+            (Some("2026-01-01T00:00:00Z"), "old", ""),
+            (Some("2026-01-01T00:00:01Z"), "new", "new"),
+            (None, "abc", ""),
+            (None, "def", "f"),
+            (None, "ghi", "ghi"),
+        ] {
+            assert_eq!(heard.new_part(&entry(time, bytes)), new.as_bytes());
+        }
     }
 
     #[test]

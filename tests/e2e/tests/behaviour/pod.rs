@@ -72,6 +72,8 @@ pub fn the_containers_of_a_pod_give_its_address_to_the_guest_and_keep_its_exit_c
     again.signal(Signal::TERM);
     again.finish().exits(7);
     host.does(["rm", "-f", "web"]).succeeds();
+    // The run directory is the Pod's own and goes with it; besides what its network says, nothing is in it.
+    std::fs::remove_file(host.run_dir().join("pod-network.json")).expect("the record of the Pod's network");
     host.assert_nothing_left();
     Ok(())
 }
