@@ -155,8 +155,6 @@ impl schemars::JsonSchema for HealthTest {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "type": ["string", "array"],
-            "minItems": 1,
-            "items": { "type": "string" },
             "description": "[CMD, program, argument], [CMD-SHELL, text], [NONE]; or a text for the shell"
         })
     }
