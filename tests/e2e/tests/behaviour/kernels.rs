@@ -62,6 +62,41 @@ pub fn a_kernel_of_every_wrapping_boots() -> Report {
     Ok(())
 }
 
+/// Also proves that nothing is booted, and that the configuration decides and not the modules alone.
+pub fn a_kernel_that_is_too_bare_is_refused_before_boot() -> Report {
+    let host = Host::new();
+    let uid = host.does(["kernel", "ls", "-q"]).succeeds().line();
+    let kernel = host.data_dir().join("kernel").join(uid).join("kernel");
+    let vmlinux = kernel.join("vmlinux").display().to_string();
+    let config = fs::read_to_string(kernel.join("config")).expect("a configuration");
+    let import = |name: &str, options: &[(&str, &str)]| {
+        // A bare kernel has what is built in only: these its package has as modules.
+        let modules = ["OVERLAY_FS", "VIRTIO_BLK", "VIRTIO_MMIO", "VIRTIO_CONSOLE", "VIRTIO_VSOCKETS"];
+        let whole = modules.iter().fold(config.clone(), |text, option| {
+            text.replace(&format!("CONFIG_{option}=m\n"), &format!("CONFIG_{option}=y\n"))
+        });
+        let bare = options.iter().fold(whole, |text, (from, to)| text.replace(from, to));
+        let file = host.file(&format!("config-of-{name}"), bare).display().to_string();
+        host.does(["kernel", "import", "--name", name, "--config", &file, &vmlinux])
+    };
+    import("no-overlay", &[("CONFIG_OVERLAY_FS=y", "# CONFIG_OVERLAY_FS is not set")])
+        .succeeds()
+        .complains("kernel no-overlay")
+        .complains("has no overlayfs");
+    import("no-acpi", &[("CONFIG_ACPI=y", "# CONFIG_ACPI is not set")]).succeeds().complains("has no ACPI");
+    host.does(["kernel", "inspect", "no-overlay"]).succeeds().says("\"overlay\": \"absent\"");
+    host.does(["kernel", "inspect", "no-overlay"]).succeeds().says("\"virtioBlk\": \"builtin\"");
+
+    let refused = host.run(["--rm", "--kernel", "no-overlay", busybox(), "true"]);
+    refused.gives_a_hint().complains("the kernel no-overlay has no overlayfs").complains("--root-disk private");
+    let refused = host.run(["--rm", "--vmm", "qemu", "--kernel", "no-acpi", busybox(), "true"]);
+    refused.gives_a_hint().complains("the kernel no-acpi has no ACPI").complains("ignite kernel ls");
+    host.does(["ps", "-a", "-q"]).succeeds().prints("");
+    // The other root disk is no reason to refuse it.
+    host.does(["create", "--root-disk", "private", "--kernel", "no-overlay", busybox(), "true"]).succeeds();
+    Ok(())
+}
+
 /// A bzImage like `original` around another payload (Documentation/arch/x86/boot.rst: `payload_offset`, `payload_length`).
 fn bz_image(original: &[u8], payload: &[u8]) -> Vec<u8> {
     let setup_sectors = usize::from(original[0x1f1]);
