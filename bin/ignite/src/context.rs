@@ -30,6 +30,18 @@ impl Context {
         Ok(self.engine.get_or_init(|| engine))
     }
 
+    /// Leaves nothing of what this command was importing when it was interrupted; `stopped` waits for its threads.
+    pub fn undo_imports(&self, stopped: impl FnOnce()) {
+        let engine = self.engine.get();
+        if let Some(engine) = engine {
+            engine.cancel_imports();
+        }
+        stopped();
+        if let Some(Err(error)) = engine.map(Engine::undo_imports) {
+            tracing::warn!("cleaning up after the interrupted import: {error}");
+        }
+    }
+
     /// True when only ids are wanted.
     pub fn is_quiet(&self) -> bool {
         self.settings.quiet

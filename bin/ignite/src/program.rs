@@ -36,7 +36,9 @@ fn try_run(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(command(&context));
     match &result {
-        Err(error) if error.is::<signals::Interrupted>() => runtime.shutdown_timeout(CLEANUP_TIME),
+        Err(error) if error.is::<signals::Interrupted>() => {
+            context.undo_imports(|| runtime.shutdown_timeout(CLEANUP_TIME));
+        }
         // A thread may be blocked in a read of standard input: it must not hold up the end.
         _ => runtime.shutdown_background(),
     }

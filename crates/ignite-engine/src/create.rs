@@ -147,7 +147,7 @@ impl Engine {
                 let store = self
                     .content_store()
                     .map_err(|source| EngineError::Image { image: image.metadata.name.clone(), source })?;
-                let layers = layers_of(&store, stored);
+                let layers = layers_of(&store, stored, &self.imports);
                 ignite_disk::write_private_root(&as_sources(&layers), &disk, size, &|_| {}).map_err(failed)?;
             }
             None => {

@@ -1,6 +1,7 @@
 //! The engine: where its objects are, and how blocking work is done.
 
 use crate::error::EngineError;
+use crate::interrupted::Imports;
 use ignite_api::{Image, Kernel, Uid, Vm};
 use ignite_store::{Objects, Paths, atomic};
 use std::path::PathBuf;
@@ -38,6 +39,7 @@ pub struct Engine {
     pub(crate) vms: Objects<Vm>,
     pub(crate) images: Objects<Image>,
     pub(crate) kernels: Objects<Kernel>,
+    pub(crate) imports: Imports,
 }
 
 impl Engine {
@@ -49,6 +51,7 @@ impl Engine {
             vms: Objects::new(&settings.data_dir),
             images: Objects::new(&settings.data_dir),
             kernels: Objects::new(&settings.data_dir),
+            imports: Imports::default(),
             settings: Arc::new(settings),
         })
     }

@@ -133,15 +133,17 @@ impl Engine {
     /// Imports every image of an archive; `path` is its file's, unless it is a stream.
     pub async fn load_images(
         &self,
-        mut archive: Box<dyn Read + Send>,
+        archive: Box<dyn Read + Send>,
         path: Option<PathBuf>,
         progress: Arc<dyn Progress>,
     ) -> Result<Vec<Image>, EngineError> {
         self.blocking(move |engine| {
+            let mut archive = engine.imports.watch(archive);
             let label = path.as_ref().map_or_else(|| "-".to_owned(), |path| path.display().to_string());
             let failed = |source| EngineError::Image { image: label.clone(), source };
             let store = engine.content_store().map_err(failed)?;
             let lease = store.lease().map_err(failed)?;
+            engine.imports.begin();
             let listener = FetchProgress::new(progress.clone());
             let options = engine.pull_options();
             let fetched = ignite_oci::fetch_all(&store, &mut *archive, path.as_deref(), &options, &*listener);

@@ -81,6 +81,7 @@ impl Engine {
         }
         let failed = |error| EngineError::Image { image: source.to_string(), source: error };
         let store = self.content_store().map_err(failed)?;
+        self.imports.begin();
         // Until the object is stored, nothing else says that these blobs are needed.
         let lease = store.lease().map_err(failed)?;
         let listener = FetchProgress::new(progress.clone());
@@ -172,7 +173,7 @@ impl Engine {
         progress.event(ProgressEvent::Phase("base disk"));
         let failed = |source| EngineError::Image { image: image.name.clone(), source };
         let store = self.content_store().map_err(failed)?;
-        let layers = layers_of(&store, image);
+        let layers = layers_of(&store, image, &self.imports);
         let total: u64 = image.layers.iter().map(|layer| layer.size).sum();
         let told = |done| progress.event(ProgressEvent::Bytes { done, total: (total == 0).then_some(total) });
         // Made in a directory of its own, so that what a killed process leaves is known by its name.

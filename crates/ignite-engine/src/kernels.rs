@@ -73,6 +73,7 @@ impl Engine {
             KernelSourceArg::Image(source) => {
                 let failed = |error| EngineError::Image { image: source.to_string(), source: error };
                 let store = self.content_store().map_err(failed)?;
+                self.imports.begin();
                 let listener = FetchProgress::new(progress.clone());
                 let options = self.pull_options();
                 Some(ignite_oci::fetch(&store, source, None, &options, listener).await.map_err(failed)?)
@@ -130,7 +131,7 @@ impl Engine {
                 let store = self.content_store().map_err(failed)?;
                 let image = fetched.ok_or_else(|| EngineError::ImageMissing(source.to_string()))?;
                 source_id.clone_from(&image.source_id);
-                let layers = layers_of(&store, image);
+                let layers = layers_of(&store, image, &self.imports);
                 made(ignite_disk::import_kernel(KernelInput::Layers(&as_sources(&layers)), &dir))?
             }
         };

@@ -29,6 +29,7 @@ mod events;
 mod guest_files;
 mod image_content;
 mod images;
+mod interrupted;
 mod kernel_choice;
 mod kernel_needs;
 mod kernels;

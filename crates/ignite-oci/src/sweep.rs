@@ -8,21 +8,22 @@ use crate::{ContentStore, OciError};
 use rustix::fs::FlockOperation;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 impl ContentStore {
     /// Removes every blob that the manifests (or blobs) in `keep` do not refer to, what interrupted downloads and
     /// imports left, and the index's entries of removed images. Returns the bytes freed.
     ///
-    /// Fails with [`OciError::StoreBusy`], having changed nothing, while a fetch runs or a [`crate::Lease`] is held:
-    /// their blobs are not referred to yet.
+    /// Fails with [`OciError::StoreBusy`] while a fetch runs or a [`crate::Lease`] is held, whose blobs are not referred to
+    /// yet; then only the halves of blobs are gone that nobody is bringing.
     pub fn remove_unreferenced(&self, keep: &BTreeSet<String>) -> Result<u64, OciError> {
+        let mut freed = self.remove_abandoned()?;
         let _alone = self.lock_file("lease.lock", FlockOperation::NonBlockingLockExclusive)?;
         let kept = self.referred_to(keep)?;
         self.update_index(|index| {
             index.manifests.retain(|entry| entry.parsed_digest().is_ok_and(|digest| kept.contains(&digest)));
         })?;
-        let mut freed = 0;
         for algorithm in Algorithm::ALL {
             let dir = self.root().join("blobs").join(algorithm.name());
             for entry in fs::read_dir(&dir).map_err(OciError::store("list", &dir))? {
@@ -43,6 +44,27 @@ impl ContentStore {
             let is_free =
                 File::open(&path).is_ok_and(|file| lock(&file, FlockOperation::NonBlockingLockExclusive).is_ok());
             if is_free {
+                freed += remove(&path)?;
+            }
+        }
+        Ok(freed)
+    }
+
+    /// Removes the halves of blobs that nobody holds. Whoever waits for the lock of one sees that its name is gone.
+    fn remove_abandoned(&self) -> Result<u64, OciError> {
+        let mut freed = 0;
+        for entry in fs::read_dir(self.ingest_dir()).map_err(OciError::store("list", self.ingest_dir()))? {
+            let path = entry.map_err(OciError::store("list", self.ingest_dir()))?.path();
+            if path.extension().is_none_or(|extension| extension != "partial") {
+                continue;
+            }
+            let Ok(file) = File::open(&path) else { continue };
+            let is_ours = lock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+                && match (file.metadata(), fs::symlink_metadata(&path)) {
+                    (Ok(locked), Ok(named)) => (locked.dev(), locked.ino()) == (named.dev(), named.ino()),
+                    _ => false,
+                };
+            if is_ours {
                 freed += remove(&path)?;
             }
         }

@@ -1,14 +1,18 @@
-//! A TCP proxy on the loopback interface that cuts connections half-way.
+//! A TCP proxy on the loopback interface that cuts connections half-way, or lets them hang there.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 #[derive(Debug)]
 struct State {
     cuts_left: AtomicU32,
     bytes_carried: AtomicU64,
+    /// Instead of being cut a connection hangs.
+    hangs: bool,
+    is_over: AtomicBool,
 }
 
 /// A proxy; it ends when it is dropped.
@@ -16,28 +20,40 @@ struct State {
 pub struct CuttingProxy {
     port: u16,
     state: Arc<State>,
-    is_over: Arc<AtomicBool>,
 }
 
 impl CuttingProxy {
     /// Forwards to `upstream`. The first `cuts` connections that carry more than `after_bytes` towards the client end
     /// there.
     pub fn start(upstream: u16, cuts: u32, after_bytes: usize) -> CuttingProxy {
+        CuttingProxy::open(upstream, cuts, false, after_bytes)
+    }
+
+    /// Forwards to `upstream`; of every connection that carries more than `after_bytes` towards the client no more comes.
+    pub fn hanging(upstream: u16, after_bytes: usize) -> CuttingProxy {
+        CuttingProxy::open(upstream, u32::MAX, true, after_bytes)
+    }
+
+    fn open(upstream: u16, cuts: u32, hangs: bool, after_bytes: usize) -> CuttingProxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind a loopback port");
         let port = listener.local_addr().expect("address of a socket").port();
-        let state = Arc::new(State { cuts_left: AtomicU32::new(cuts), bytes_carried: AtomicU64::new(0) });
-        let is_over = Arc::new(AtomicBool::new(false));
-        let (shared, over) = (Arc::clone(&state), Arc::clone(&is_over));
+        let state = Arc::new(State {
+            cuts_left: AtomicU32::new(cuts),
+            bytes_carried: AtomicU64::new(0),
+            hangs,
+            is_over: AtomicBool::new(false),
+        });
+        let shared = Arc::clone(&state);
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                if over.load(Ordering::SeqCst) {
+                if shared.is_over.load(Ordering::SeqCst) {
                     return;
                 }
                 let state = Arc::clone(&shared);
                 std::thread::spawn(move || forward(client, upstream, &state, after_bytes));
             }
         });
-        CuttingProxy { port, state, is_over }
+        CuttingProxy { port, state }
     }
 
     /// The port clients connect to.
@@ -58,7 +74,7 @@ impl CuttingProxy {
 
 impl Drop for CuttingProxy {
     fn drop(&mut self) {
-        self.is_over.store(true, Ordering::SeqCst);
+        self.state.is_over.store(true, Ordering::SeqCst);
         // Wakes the thread that accepts.
         let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
     }
@@ -84,6 +100,9 @@ fn answer(mut client: &TcpStream, mut server: &TcpStream, state: &State, after_b
         sent += count;
         let is_cut = sent > after_bytes
             && state.cuts_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        while is_cut && state.hangs && !state.is_over.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
         if is_cut || client.write_all(&buffer[..count]).is_err() {
             return;
         }

@@ -110,7 +110,8 @@ const TESTS: &[Test] = tests! {
         an_image_of_a_registry_runs
         a_password_is_taken_from_docker_config
         a_cut_download_is_resumed
-        a_registry_that_lies_about_content_is_refused;
+        a_registry_that_lies_about_content_is_refused
+        a_pull_that_is_stopped_leaves_nothing;
     volumes:
         a_disk_is_made_outlives_its_vm_and_has_one_writer;
     change:

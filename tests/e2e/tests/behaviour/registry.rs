@@ -1,9 +1,12 @@
 //! Images from a registry: a real one, on the loopback interface.
 
 use ignite_e2e::images::{busybox, redis};
+use ignite_e2e::invocation::Invocation;
 use ignite_e2e::proxy::CuttingProxy;
 use ignite_e2e::registry::Registry;
-use ignite_e2e::{Host, Report};
+use ignite_e2e::{Host, Report, Terminal};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 pub fn an_image_of_a_registry_runs() -> Report {
     let host = Host::new();
@@ -57,6 +60,54 @@ pub fn a_cut_download_is_resumed() -> Report {
     drop(registry);
     host.assert_nothing_left();
     Ok(())
+}
+
+/// Somebody at a terminal who stops a pull wants nothing of it.
+pub fn a_pull_that_is_stopped_leaves_nothing() -> Report {
+    let host = Host::new();
+    let registry = Registry::start(&host.path("registry"), None)?;
+    registry.push(busybox(), "test/busybox:v1");
+    registry.push(redis(), "test/redis:v1");
+    host.does(["image", "import", &registry.reference("test/busybox:v1")]).succeeds();
+    let before = files(&host.data_dir());
+    // The big layer comes for a while, and then no more.
+    let proxy = CuttingProxy::hanging(registry.port(), 2 << 20);
+    let slow = format!("127.0.0.1:{}/test/redis:v1", proxy.port());
+
+    let ignite = ignite_e2e::host::program("ignite").display().to_string();
+    let shell = Invocation::new("bash").args(["--norc", "--noprofile", "--noediting", "-i"]).env("PS1", "> ");
+    let shell = shell.env("HOME", host.path("")).env("I", ignite).env("WHAT", &slow).env("BEFORE", host.path("stty"));
+    let shell = shell.env("IGNITE_DATA_DIR", host.data_dir()).env("IGNITE_RUN_DIR", host.run_dir());
+    let mut terminal = Terminal::open(shell);
+    terminal.shows("> ").types("stty -a >$BEFORE\r").shows("> ");
+    for verb in ["image import", "create --name never", "run --rm"] {
+        terminal.types(&format!("$I {verb} $WHAT\r")).shows("2.0").types("\x03").shows("interrupted");
+        terminal.types("echo after=$?\r").shows("after=130").shows("> ");
+        terminal.types("stty -a | cmp - $BEFORE && echo is sane | tr a-z A-Z\r").shows("IS SANE").shows("> ");
+        assert_eq!(files(&host.data_dir()), before, "what `{verb}` leaves");
+    }
+    terminal.types("exit\r");
+    terminal.finish().succeeds();
+
+    drop(registry);
+    host.assert_nothing_left();
+    Ok(())
+}
+
+/// Every file below a directory, with its size.
+fn files(dir: &Path) -> BTreeMap<PathBuf, u64> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(&dir).expect("list a directory").flatten() {
+            let metadata = entry.metadata().expect("look at a file");
+            if metadata.is_dir() {
+                open.push(entry.path());
+            }
+            found.insert(entry.path(), if metadata.is_dir() { 0 } else { metadata.len() });
+        }
+    }
+    found
 }
 
 pub fn a_registry_that_lies_about_content_is_refused() -> Report {
