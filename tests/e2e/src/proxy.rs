@@ -1,4 +1,4 @@
-//! A TCP proxy on the loopback interface that cuts connections half-way, or lets them hang there.
+//! A TCP proxy on the loopback interface that cuts connections half-way, or is slow.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+/// Most that is carried at once.
+const CHUNK_BYTES: usize = 8 * 1024;
+
 #[derive(Debug)]
 struct State {
     cuts_left: AtomicU32,
     bytes_carried: AtomicU64,
-    /// Instead of being cut a connection hangs.
-    hangs: bool,
-    is_over: AtomicBool,
+    /// After each chunk.
+    pause: Duration,
 }
 
 /// A proxy; it ends when it is dropped.
@@ -20,40 +22,38 @@ struct State {
 pub struct CuttingProxy {
     port: u16,
     state: Arc<State>,
+    is_over: Arc<AtomicBool>,
 }
 
 impl CuttingProxy {
     /// Forwards to `upstream`. The first `cuts` connections that carry more than `after_bytes` towards the client end
     /// there.
     pub fn start(upstream: u16, cuts: u32, after_bytes: usize) -> CuttingProxy {
-        CuttingProxy::open(upstream, cuts, false, after_bytes)
+        CuttingProxy::start_with(upstream, cuts, after_bytes, Duration::ZERO)
     }
 
-    /// Forwards to `upstream`; of every connection that carries more than `after_bytes` towards the client no more comes.
-    pub fn hanging(upstream: u16, after_bytes: usize) -> CuttingProxy {
-        CuttingProxy::open(upstream, u32::MAX, true, after_bytes)
+    /// Forwards to `upstream` about this many bytes per second towards the client, on each connection.
+    pub fn start_slow(upstream: u16, bytes_per_second: u32) -> CuttingProxy {
+        let pause = Duration::from_secs(1) * CHUNK_BYTES as u32 / bytes_per_second;
+        CuttingProxy::start_with(upstream, 0, 0, pause)
     }
 
-    fn open(upstream: u16, cuts: u32, hangs: bool, after_bytes: usize) -> CuttingProxy {
+    fn start_with(upstream: u16, cuts: u32, after_bytes: usize, pause: Duration) -> CuttingProxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind a loopback port");
         let port = listener.local_addr().expect("address of a socket").port();
-        let state = Arc::new(State {
-            cuts_left: AtomicU32::new(cuts),
-            bytes_carried: AtomicU64::new(0),
-            hangs,
-            is_over: AtomicBool::new(false),
-        });
-        let shared = Arc::clone(&state);
+        let state = Arc::new(State { cuts_left: AtomicU32::new(cuts), bytes_carried: AtomicU64::new(0), pause });
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (shared, over) = (Arc::clone(&state), Arc::clone(&is_over));
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                if shared.is_over.load(Ordering::SeqCst) {
+                if over.load(Ordering::SeqCst) {
                     return;
                 }
                 let state = Arc::clone(&shared);
                 std::thread::spawn(move || forward(client, upstream, &state, after_bytes));
             }
         });
-        CuttingProxy { port, state }
+        CuttingProxy { port, state, is_over }
     }
 
     /// The port clients connect to.
@@ -74,7 +74,7 @@ impl CuttingProxy {
 
 impl Drop for CuttingProxy {
     fn drop(&mut self) {
-        self.state.is_over.store(true, Ordering::SeqCst);
+        self.is_over.store(true, Ordering::SeqCst);
         // Wakes the thread that accepts.
         let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
     }
@@ -94,19 +94,19 @@ fn forward(client: TcpStream, upstream: u16, state: &State, after_bytes: usize) 
 }
 
 fn answer(mut client: &TcpStream, mut server: &TcpStream, state: &State, after_bytes: usize) {
-    let mut buffer = [0; 8 * 1024];
+    let mut buffer = [0; CHUNK_BYTES];
     let mut sent = 0;
     while let Ok(count @ 1..) = server.read(&mut buffer) {
         sent += count;
         let is_cut = sent > after_bytes
             && state.cuts_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
-        while is_cut && state.hangs && !state.is_over.load(Ordering::SeqCst) {
-            std::thread::sleep(Duration::from_millis(20));
-        }
         if is_cut || client.write_all(&buffer[..count]).is_err() {
             return;
         }
         state.bytes_carried.fetch_add(count as u64, Ordering::SeqCst);
+        if !state.pause.is_zero() {
+            std::thread::sleep(state.pause);
+        }
     }
 }
 

@@ -106,10 +106,13 @@ const TESTS: &[Test] = tests! {
         four_processes_fetch_each_blob_once
         a_mirror_is_asked_first_and_the_registry_when_it_is_down
         a_flipped_bit_is_found_and_archives_carry_several_images;
+    killed_imports:
+        an_import_killed_ten_times_goes_on_with_what_was_verified;
     registry:
         an_image_of_a_registry_runs
         a_password_is_taken_from_docker_config
         a_cut_download_is_resumed
+        a_vm_keeps_its_base_when_the_tag_moves
         a_registry_that_lies_about_content_is_refused
         a_pull_that_is_stopped_leaves_nothing;
     volumes:

@@ -9,6 +9,7 @@ pub mod exec;
 pub mod health;
 pub mod ignited;
 pub mod kernels;
+pub mod killed_imports;
 pub mod layers;
 pub mod machine;
 pub mod manifests;

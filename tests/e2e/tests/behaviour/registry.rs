@@ -70,8 +70,8 @@ pub fn a_pull_that_is_stopped_leaves_nothing() -> Report {
     registry.push(redis(), "test/redis:v1");
     host.does(["image", "import", &registry.reference("test/busybox:v1")]).succeeds();
     let before = files(&host.data_dir());
-    // The big layer comes for a while, and then no more.
-    let proxy = CuttingProxy::hanging(registry.port(), 2 << 20);
+    // A minute would pass before all has come.
+    let proxy = CuttingProxy::start_slow(registry.port(), 400 << 10);
     let slow = format!("127.0.0.1:{}/test/redis:v1", proxy.port());
 
     let ignite = ignite_e2e::host::program("ignite").display().to_string();
@@ -119,6 +119,45 @@ pub fn a_registry_that_lies_about_content_is_refused() -> Report {
     registry.corrupt_blobs_larger_than(1 << 20);
     host.does(["image", "import", &registry.reference("test/redis:v1")]).fails().complains("digest");
     host.does(["image", "ls"]).succeeds().does_not_say("test/redis");
+    drop(registry);
+    host.assert_nothing_left();
+    Ok(())
+}
+
+pub fn a_vm_keeps_its_base_when_the_tag_moves() -> Report {
+    let host = Host::new();
+    let registry = Registry::start(&host.path("registry"), None)?;
+    registry.push(busybox(), "test/moving:v1");
+    let reference = registry.reference("test/moving:v1");
+    let vm = host.vm("keeper");
+    host.does(["create", "--name", vm.name(), &reference, "true"]).succeeds();
+    let base = || {
+        let link = host.data_dir().join("vm").join(vm.uid()).join("base.ext4");
+        let disk = std::fs::canonicalize(link).expect("the base disk of the VM is there");
+        (disk.clone(), std::fs::metadata(disk).expect("look at a disk").len())
+    };
+    let imported = || host.does(["image", "inspect", &reference]).json()["status"]["baseDigest"].to_string();
+    let (before, digest) = (base(), imported());
+
+    // The tag moves; who does not ask does not see it.
+    registry.push(redis(), "test/moving:v1");
+    host.does(["create", "--name", "second", &reference, "true"]).succeeds();
+    assert_eq!(imported(), digest);
+    host.does(["rm", "second"]).succeeds();
+    // A pull does, and the VM stays where it is.
+    host.does(["image", "pull", &reference]).succeeds();
+    assert_ne!(imported(), digest);
+    assert_eq!(base(), before);
+
+    // Neither a prune nor a removal takes what a VM needs.
+    host.does(["image", "prune"]).succeeds();
+    assert_eq!(base(), before);
+    host.does(["image", "rm", &reference]).fails().complains(vm.name());
+    assert_eq!(base(), before);
+    host.does(["start", vm.name()]).succeeds();
+    host.does(["rm", "-f", vm.name()]).succeeds();
+    host.does(["image", "prune"]).succeeds();
+    assert!(!host.does(["image", "ls"]).succeeds().text().contains("test/moving"));
     drop(registry);
     host.assert_nothing_left();
     Ok(())
