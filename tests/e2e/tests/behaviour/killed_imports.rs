@@ -89,11 +89,6 @@ pub fn an_import_killed_ten_times_goes_on_with_what_was_verified() -> Report {
     import().1.finish().succeeds();
     assert_eq!(registry.blobs_asked_for(), Vec::<String>::new(), "blobs that were verified were fetched again");
     assert!(registry.requests().iter().any(|request| request.contains("/manifests/")), "the registry was asked at all");
-    let carried = proxy.bytes_carried();
-    println!(
-        "{KILLS} kills in the download, {KILLS} in the making of the disk ({attempts} attempts); \
-         {carried} bytes carried for an image of {image_bytes}"
-    );
     host.does(["image", "verify", &reference]).succeeds();
     drop((proxy, registry));
     host.assert_nothing_left();
