@@ -20,8 +20,10 @@ pub mod host;
 mod host_files;
 pub mod jail;
 pub mod machine;
+mod program;
 pub mod qemu;
 mod vmm_log;
+mod vmm_machine;
 
 pub use boot_spec::{
     AGENT_PORT_NAME, Accelerator, BootSpec, Carrier, Drive, DriveLocator, IsolationWanted, Nic, NicBackend,

@@ -1,17 +1,13 @@
-//! A machine that Firecracker runs.
+//! What Firecracker, running, can be asked, and why it ended.
 
 use super::client::Client;
 use super::open::Opened;
-use crate::jail::Process;
-use crate::machine::{AgentChannel, Console, Exit, ExitCause, Machine, Pause, VmmError};
+use crate::machine::{Exit, ExitCause, VmmError};
 use crate::vmm_log::VmmLog;
+use crate::vmm_machine::{Vmm, crash_detail};
 use async_trait::async_trait;
 use serde_json::json;
-use std::collections::BTreeMap;
-use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-use tokio::io::DuplexStream;
-use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
 /// What Firecracker logs when KVM gives up on a virtual CPU; it may end with status 0 all the same.
@@ -22,66 +18,25 @@ pub(super) const PAUSED: &str = "Paused";
 pub(super) const RESUMED: &str = "Resumed";
 pub(super) const SEND_CTRL_ALT_DEL: &str = "SendCtrlAltDel";
 
-/// The parts in the order they are let go: the process first, its drives last.
+/// A running Firecracker; its drives are let go last.
 #[derive(Debug)]
-pub(crate) struct FirecrackerMachine {
-    pub(super) process: Process,
+pub(crate) struct Firecracker {
     pub(super) client: Client,
     pub(super) stderr: VmmLog,
     pub(super) log: VmmLog,
-    pub(super) agent: Option<DuplexStream>,
     pub(super) carrier: JoinHandle<()>,
-    pub(super) console: Option<UnixStream>,
-    pub(super) isolation: BTreeMap<String, String>,
-    pub(super) is_killed: bool,
-    pub(super) exit: Option<Exit>,
     pub(super) opened: Option<Opened>,
 }
 
-impl FirecrackerMachine {
-    /// How it ended and what it said last. Cancel-safe.
-    async fn ended(&mut self) -> (Option<ExitStatus>, String) {
-        let status = self.process.wait().await;
-        if let Some(opened) = &mut self.opened {
-            opened.log_held_open = None;
-        }
-        let mut said = self.log.last_words().await;
-        if said.is_empty() {
-            said = self.stderr.last_words().await;
-        }
-        // Its drives are free and their owner's again, and nobody will listen on its sockets.
-        self.opened = None;
-        self.carrier.abort();
-        match status {
-            Ok(status) => (Some(status), said),
-            Err(error) => (None, format!("its end could not be awaited: {error}")),
-        }
-    }
-}
-
-impl Drop for FirecrackerMachine {
+impl Drop for Firecracker {
     fn drop(&mut self) {
         self.carrier.abort();
     }
 }
 
 #[async_trait]
-impl Machine for FirecrackerMachine {
-    fn pid(&self) -> Option<u32> {
-        self.process.pid()
-    }
-
-    fn take_agent_channel(&mut self) -> Option<AgentChannel> {
-        self.agent.take().map(|stream| Box::new(stream) as AgentChannel)
-    }
-
-    fn take_console(&mut self) -> Option<Console> {
-        self.console.take().map(|stream| Box::new(stream) as Console)
-    }
-
-    fn isolation(&self) -> BTreeMap<String, String> {
-        self.isolation.clone()
-    }
+impl Vmm for Firecracker {
+    const NAME: &'static str = "firecracker";
 
     async fn request_shutdown(&mut self) -> Result<(), VmmError> {
         if cfg!(target_arch = "x86_64") {
@@ -93,44 +48,30 @@ impl Machine for FirecrackerMachine {
         })
     }
 
-    async fn kill(&mut self) -> Result<(), VmmError> {
-        if self.process.pid().is_some() {
-            self.is_killed = true;
-            self.process.kill().map_err(|error| VmmError::Control {
-                vmm: "firecracker",
-                request: "kill".into(),
-                detail: error.to_string(),
-            })?;
-        }
-        self.wait().await;
-        Ok(())
-    }
-
-    async fn wait(&mut self) -> Exit {
-        if let Some(exit) = &self.exit {
-            return exit.clone();
-        }
-        // Nobody has asked for the console by now: what the guest prints is refused, where it would else block it.
-        self.console = None;
-        let (status, said) = self.ended().await;
-        let exit = classify(status, self.is_killed, &said).with_breach(self.process.breach());
-        self.exit = Some(exit.clone());
-        exit
-    }
-
-    fn pauser(&mut self) -> Option<&mut dyn Pause> {
-        Some(self)
-    }
-}
-
-#[async_trait]
-impl Pause for FirecrackerMachine {
     async fn pause(&mut self) -> Result<(), VmmError> {
         self.client.patch("/vm", &json!({ "state": PAUSED })).await
     }
 
     async fn resume(&mut self) -> Result<(), VmmError> {
         self.client.patch("/vm", &json!({ "state": RESUMED })).await
+    }
+
+    async fn last_words(&mut self) -> String {
+        if let Some(opened) = &mut self.opened {
+            opened.log_held_open = None;
+        }
+        let mut said = self.log.last_words().await;
+        if said.is_empty() {
+            said = self.stderr.last_words().await;
+        }
+        // Its drives are free and their owner's again, and nobody will listen on its sockets.
+        self.opened = None;
+        self.carrier.abort();
+        said
+    }
+
+    async fn classify(&mut self, status: Option<ExitStatus>, is_killed: bool, said: String) -> Exit {
+        classify(status, is_killed, &said)
     }
 }
 
@@ -140,24 +81,15 @@ fn classify(status: Option<ExitStatus>, is_killed: bool, said: &str) -> Exit {
     match (is_reset, is_killed) {
         (true, _) => Exit { cause: ExitCause::GuestReset, detail: String::new() },
         (false, true) => Exit { cause: ExitCause::Killed, detail: String::new() },
-        (false, false) => Exit { cause: ExitCause::VmmCrash, detail: crash_detail(status, said) },
+        (false, false) => {
+            Exit { cause: ExitCause::VmmCrash, detail: crash_detail("Firecracker", status, meaning(status), said) }
+        }
     }
 }
 
-fn crash_detail(status: Option<ExitStatus>, said: &str) -> String {
-    let how = match status {
-        Some(status) => match status.signal() {
-            Some(signal) => format!("Firecracker was ended by signal {signal}"),
-            None => format!("Firecracker ended with status {}{}", status.code().unwrap_or_default(), meaning(status)),
-        },
-        None => "Firecracker ended".to_owned(),
-    };
-    if said.is_empty() { how } else { format!("{how}: {said}") }
-}
-
 /// What its own exit codes mean (Firecracker's `FcExitCode`).
-fn meaning(status: ExitStatus) -> &'static str {
-    match status.code() {
+fn meaning(status: Option<ExitStatus>) -> &'static str {
+    match status.and_then(|status| status.code()) {
         Some(148) => " (a system call that its filter refuses)",
         Some(149) => " (a bus error: the host has no memory for it)",
         Some(150) => " (a segmentation fault)",
@@ -170,6 +102,7 @@ fn meaning(status: ExitStatus) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::process::ExitStatusExt;
 
     #[test]
     fn exit_codes_are_not_believed_alone() {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  BootSpec --open--> locked drives, run files --translate (pure)--> --config-file --jail::spawn--> Firecracker
-//!                                                                       --api-sock --client--> FirecrackerMachine
+//!                                                                       --api-sock --client--> VmmMachine
 //! ```
 
 mod client;
@@ -19,22 +19,21 @@ use crate::host::{self, KvmVerdict};
 use crate::host_files::{check_tap, into_async, stream_pair};
 use crate::jail;
 use crate::machine::{Capabilities, Driver, ExitCause, Machine, RunDir, VmmError};
+use crate::program;
 use crate::vmm_log::VmmLog;
+use crate::vmm_machine::VmmMachine;
 use async_trait::async_trait;
-use machine::FirecrackerMachine;
+use machine::Firecracker;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 use version::{OLDEST, Version};
 
 /// The program.
 const PROGRAM: &str = "firecracker";
-/// Where it may be. Not `$PATH`: libraries read no environment, and root must not run what someone's `$PATH` says.
-const PROGRAM_DIRECTORIES: [&str; 4] = ["/usr/local/bin", "/usr/bin", "/bin", "/run/current-system/sw/bin"];
 /// How long it may take from its start to a running guest.
 const BOOT_DEADLINE: Duration = Duration::from_secs(60);
 /// How long one that has hung up may take to end.
@@ -66,16 +65,9 @@ impl FirecrackerDriver {
     }
 
     fn program(&self) -> Result<PathBuf, VmmError> {
-        let standard = PROGRAM_DIRECTORIES.iter().map(Path::new);
         let found = match &self.program {
             Some(program) => program.is_file().then(|| program.clone()),
-            None => self
-                .directories
-                .iter()
-                .map(PathBuf::as_path)
-                .chain(standard)
-                .map(|directory| directory.join(PROGRAM))
-                .find(|path| path.is_file()),
+            None => program::find(PROGRAM, &self.directories),
         };
         found.ok_or_else(|| VmmError::ProgramMissing {
             program: self.program.as_ref().map_or(PROGRAM.to_owned(), |program| program.display().to_string()),
@@ -88,7 +80,7 @@ impl FirecrackerDriver {
         if let Some(version) = self.version.get() {
             return Ok(*version);
         }
-        let said = ask_version(program)?;
+        let said = program::ask_version(program)?;
         let version =
             Version::parse(&said).filter(|version| *version >= OLDEST).ok_or_else(|| VmmError::Unsupported {
                 what: format!("{} is not Firecracker {OLDEST} or newer: it says {said:?}", program.display()),
@@ -127,7 +119,7 @@ impl Driver for FirecrackerDriver {
     }
 
     fn version(&self) -> Result<String, VmmError> {
-        let said = ask_version(&self.program()?)?;
+        let said = program::ask_version(&self.program()?)?;
         Ok(said.strip_prefix("Firecracker v").unwrap_or(&said).to_owned())
     }
 
@@ -145,19 +137,6 @@ impl Driver for FirecrackerDriver {
     }
 }
 
-/// The first line of what `--version` prints; a few milliseconds.
-fn ask_version(program: &Path) -> Result<String, VmmError> {
-    let output = Command::new(program)
-        .arg("--version")
-        .env_clear()
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|source| VmmError::Spawn { program: program.display().to_string(), source })?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let line = text.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control());
-    Ok(line.take(80).collect())
-}
-
 async fn start(spec: &BootSpec, dir: &RunDir, program: &Path, version: Version) -> Result<Box<dyn Machine>, VmmError> {
     let mut opened = open::open(spec, &dir.0)?;
     let failed = |source| VmmError::Spawn { program: program.display().to_string(), source };
@@ -173,19 +152,15 @@ async fn start(spec: &BootSpec, dir: &RunDir, program: &Path, version: Version) 
     };
     let log = opened.log.take().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
     let (agent, carrier) = vsock::open(opened.vsock());
-    let mut machine = FirecrackerMachine {
-        process: jailed.process,
+    let firecracker = Firecracker {
         client: client::Client::new(opened.api_socket()),
         stderr: follow(jailed.stderr, STDERR_FILE)?,
         log: follow(log, LOG_FILE)?,
-        agent: Some(agent),
         carrier,
-        console: Some(into_async(console).map_err(failed)?),
-        isolation: jailed.isolation,
-        is_killed: false,
-        exit: None,
         opened: Some(opened),
     };
+    let console = into_async(console).map_err(failed)?;
+    let mut machine = VmmMachine::new(jailed.process, firecracker, Box::new(agent), console, jailed.isolation);
     match tokio::time::timeout(BOOT_DEADLINE, come_up(&mut machine)).await {
         Ok(Ok(())) => Ok(Box::new(machine)),
         Ok(Err(error)) => Err(error),
@@ -194,8 +169,8 @@ async fn start(spec: &BootSpec, dir: &RunDir, program: &Path, version: Version) 
 }
 
 /// Waits until it answers that the guest runs, or has ended: then with what it said.
-async fn come_up(machine: &mut FirecrackerMachine) -> Result<(), VmmError> {
-    while !machine.client.is_listening().await {
+async fn come_up(machine: &mut VmmMachine<Firecracker>) -> Result<(), VmmError> {
+    while !machine.vmm.client.is_listening().await {
         tokio::select! {
             _ = machine.process.wait() => return came_down(machine).await,
             () = tokio::time::sleep(LOOK_INTERVAL) => {}
@@ -203,12 +178,12 @@ async fn come_up(machine: &mut FirecrackerMachine) -> Result<(), VmmError> {
     }
     // It listens before it has read its configuration, and answers afterwards.
     let answer = tokio::select! {
-        answer = machine.client.get("/") => answer,
+        answer = machine.vmm.client.get("/") => answer,
         _ = machine.process.wait() => return came_down(machine).await,
     };
     match answer {
         Ok(_) => {
-            if let Some(opened) = &mut machine.opened {
+            if let Some(opened) = &mut machine.vmm.opened {
                 opened.log_held_open = None;
             }
             Ok(())
@@ -221,7 +196,7 @@ async fn come_up(machine: &mut FirecrackerMachine) -> Result<(), VmmError> {
 }
 
 /// A guest of a moment has run; anything else has not started. What it printed is still in the console's stream.
-async fn came_down(machine: &mut FirecrackerMachine) -> Result<(), VmmError> {
+async fn came_down(machine: &mut VmmMachine<Firecracker>) -> Result<(), VmmError> {
     let console = machine.console.take();
     let exit = machine.wait().await;
     machine.console = console;

@@ -1,7 +1,7 @@
 //! QEMU's microvm machine as a driver: KVM where it works, else software emulation.
 //!
 //! ```text
-//!  BootSpec --open--> descriptors --translate (pure)--> argv --process::spawn--> QEMU --client (QMP)--> QemuMachine
+//!  BootSpec --open--> descriptors --translate (pure)--> argv --process::spawn--> QEMU --client (QMP)--> VmmMachine
 //! ```
 
 mod arch;
@@ -16,16 +16,14 @@ use crate::host::{self, KvmVerdict};
 use crate::host_files::into_async;
 use crate::jail;
 use crate::machine::{Capabilities, Driver, Machine, RunDir, VmmError};
+use crate::program;
 use crate::vmm_log::VmmLog;
+use crate::vmm_machine::VmmMachine;
 use arch::Arch;
 use async_trait::async_trait;
-use machine::QemuMachine;
+use machine::Qemu;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use translate::HostFacts;
-
-/// Where QEMU may be. Not `$PATH`: libraries read no environment, and root must not run what someone's `$PATH` says.
-const PROGRAM_DIRECTORIES: [&str; 4] = ["/usr/local/bin", "/usr/bin", "/bin", "/run/current-system/sw/bin"];
 
 /// File of the run directory that holds what QEMU says.
 const LOG_FILE: &str = "qemu.log";
@@ -45,10 +43,7 @@ impl QemuDriver {
     fn program(&self, arch: &Arch) -> Result<PathBuf, VmmError> {
         let found = match &self.program {
             Some(program) => program.is_file().then(|| program.clone()),
-            None => PROGRAM_DIRECTORIES
-                .iter()
-                .map(|directory| Path::new(directory).join(arch.program))
-                .find(|path| path.is_file()),
+            None => program::find(arch.program, &[]),
         };
         found.ok_or_else(|| VmmError::ProgramMissing {
             program: arch.program.to_owned(),
@@ -84,15 +79,8 @@ impl Driver for QemuDriver {
     }
 
     fn version(&self) -> Result<String, VmmError> {
-        let program = self.program(host_arch()?)?;
-        let output = Command::new(&program)
-            .arg("--version")
-            .env_clear()
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|source| VmmError::Spawn { program: program.display().to_string(), source })?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        Ok(parse_version(&text).to_owned())
+        let said = program::ask_version(&self.program(host_arch()?)?)?;
+        Ok(parse_version(&said).to_owned())
     }
 
     async fn boot(&self, spec: &BootSpec, dir: &RunDir) -> Result<Box<dyn Machine>, VmmError> {
@@ -124,8 +112,7 @@ fn host_arch() -> Result<&'static Arch, VmmError> {
 }
 
 /// `QEMU emulator version 7.2.22 (Debian …)` → `7.2.22 (Debian …)`.
-fn parse_version(text: &str) -> &str {
-    let line = text.lines().next().unwrap_or_default().trim();
+fn parse_version(line: &str) -> &str {
     line.strip_prefix("QEMU emulator version ").unwrap_or(line)
 }
 
@@ -143,25 +130,22 @@ async fn start(
     let jailed =
         jail::spawn(&jail).map_err(|source| VmmError::Jail { program: program.display().to_string(), source })?;
     drop(opened.inherited);
-    let mut machine = QemuMachine {
-        process: jailed.process,
+    let qemu = Qemu {
         client: client::Client::new(opened.qmp).map_err(spawn_failed)?,
         stderr: VmmLog::follow(jailed.stderr, &dir.0.join(LOG_FILE))
             .map_err(|source| VmmError::Open { path: dir.0.join(LOG_FILE), source })?,
-        agent: Some(into_async(opened.agent).map_err(spawn_failed)?),
-        console: Some(into_async(opened.console).map_err(spawn_failed)?),
-        isolation: jailed.isolation,
-        is_killed: false,
-        exit: None,
     };
-    if let Err(error) = machine.client.start().await {
+    let agent = Box::new(into_async(opened.agent).map_err(spawn_failed)?);
+    let console = into_async(opened.console).map_err(spawn_failed)?;
+    let mut machine = VmmMachine::new(jailed.process, qemu, agent, console, jailed.isolation);
+    if let Err(error) = machine.vmm.client.start().await {
         return Err(boot_error(&mut machine, spec, error).await);
     }
     Ok(Box::new(machine))
 }
 
 /// Turns a failed start into what QEMU said about it; nothing of it runs any more.
-async fn boot_error(machine: &mut QemuMachine, spec: &BootSpec, error: VmmError) -> VmmError {
+async fn boot_error(machine: &mut VmmMachine<Qemu>, spec: &BootSpec, error: VmmError) -> VmmError {
     let has_hung_up = matches!(error, VmmError::Control { .. });
     if !has_hung_up {
         return error;
@@ -194,7 +178,7 @@ mod tests {
 
     #[test]
     fn versions_are_read() {
-        assert_eq!(parse_version("QEMU emulator version 7.2.22 (Debian 1)\nCopyright\n"), "7.2.22 (Debian 1)");
+        assert_eq!(parse_version("QEMU emulator version 7.2.22 (Debian 1)"), "7.2.22 (Debian 1)");
         assert_eq!(parse_version(""), "");
     }
 }
