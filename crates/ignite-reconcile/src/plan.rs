@@ -200,7 +200,7 @@ fn decide(wanted: &WantedVm, there: Option<&Vm>, options: &Options, index: &Inde
     if options.is_healing && wanted.is_running_wanted && is_to_be_healed(vm, wanted) {
         return Action::Heal;
     }
-    decide_phase(wanted, vm, index, ready)
+    decide_phase(wanted, vm, options, index, ready)
 }
 
 /// As systemd's watchdog and Kubernetes' liveness have it; Docker only tells.
@@ -212,13 +212,13 @@ fn health(vm: &Vm) -> Option<Health> {
     vm.status.health.as_ref().map(|health| health.state)
 }
 
-fn decide_phase(wanted: &WantedVm, vm: &Vm, index: &Index<'_>, ready: &Ready) -> Action {
+fn decide_phase(wanted: &WantedVm, vm: &Vm, options: &Options, index: &Index<'_>, ready: &Ready) -> Action {
     match (wanted.is_running_wanted, vm.status.phase) {
         // Whoever paused it wanted that; whoever stops it will be done soon.
         (true, Phase::Starting | Phase::Running | Phase::Paused | Phase::Stopping) => Action::Keep,
         (false, Phase::Starting | Phase::Running | Phase::Paused) => Action::Stop,
         (false, Phase::Created | Phase::Stopping | Phase::Stopped | Phase::Failed) => Action::Keep,
-        (true, Phase::Stopped) if has_completed(vm) => Action::Completed,
+        (true, Phase::Stopped) if has_completed(vm, options) => Action::Completed,
         (true, Phase::Created | Phase::Stopped | Phase::Failed) => {
             if let Some(reason) = without_check(&wanted.vm.spec.depends_on, index) {
                 return Action::Refuse(reason);
@@ -229,9 +229,13 @@ fn decide_phase(wanted: &WantedVm, vm: &Vm, index: &Index<'_>, ready: &Ready) ->
     }
 }
 
-/// What is to run is started whenever it does not; but whoever writes `on-failure` means a task that has an end.
-fn has_completed(vm: &Vm) -> bool {
-    matches!(vm.spec.restart_policy, RestartPolicy::OnFailure { .. }) && vm.status.exit_code == Some(0)
+/// What is to run is started whenever it does not; but whoever writes `on-failure` means a task that has an end. One that
+/// was unhealthy to the last has been stopped to be healed, and the start has not come about yet.
+fn has_completed(vm: &Vm, options: &Options) -> bool {
+    let is_half_healed = options.is_healing && health(vm) == Some(Health::Unhealthy);
+    matches!(vm.spec.restart_policy, RestartPolicy::OnFailure { .. })
+        && vm.status.exit_code == Some(0)
+        && !is_half_healed
 }
 
 fn unready(dependencies: &[Dependency], index: &Index<'_>, ready: &Ready) -> Vec<Dependency> {

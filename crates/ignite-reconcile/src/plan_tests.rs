@@ -184,6 +184,14 @@ fn an_unhealthy_vm_is_started_again_where_its_policy_asks_for_restarts() {
         let steps = plan(&wanted, &found, &options, &Ready::new());
         assert_eq!(word(&steps[0].action), expected, "{policy} {phase} {health:?} {is_healing}");
     }
+    // Stopped to be healed and not started yet: its end is not that of a task, whatever it exited with.
+    let task = set(&manifest("a", ", restartPolicy: on-failure", ""));
+    for (health, is_healing, expected) in [(ill, true, "start"), (ill, false, "completed"), (well, true, "completed")] {
+        let mut vm = with_health(made(&task.vms[0], Phase::Stopped), health);
+        vm.status.exit_code = Some(0);
+        let options = if is_healing { healing.clone() } else { options() };
+        assert_eq!(word(&plan(&task, &[vm], &options, &Ready::new())[0].action), expected, "{health:?} {is_healing}");
+    }
     // What is wanted otherwise comes first, and who is to rest is stopped.
     let resting = set(&manifest("a", ", restartPolicy: always", "status: {running: false}"));
     let found = [with_health(made(&resting.vms[0], Phase::Running), ill)];
