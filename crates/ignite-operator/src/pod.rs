@@ -255,7 +255,6 @@ impl Builder<'_> {
             }),
             readiness_probe: Some(Probe { period_seconds: Some(5), failure_threshold: Some(2), ..probe("ready") }),
             liveness_probe: Some(Probe { period_seconds: Some(20), failure_threshold: Some(3), ..probe("alive") }),
-            stdin: Some(true).filter(|_| self.wish.vm.spec.stdin),
             tty: Some(true).filter(|_| self.wish.vm.spec.tty),
             ..self.container(VM_CONTAINER, args, self.storage.for_vm.clone(), security)
         }

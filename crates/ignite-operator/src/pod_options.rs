@@ -38,10 +38,14 @@ pub enum DeviceAccess {
     HostPath,
 }
 
-impl Default for PodOptions {
-    fn default() -> Self {
+impl PodOptions {
+    /// Memory of the VMM and its supervisor, in MiB, where nothing else is said.
+    pub const OVERHEAD_MEMORY_MIB: u64 = 160;
+
+    /// What is right for most clusters, with this node image.
+    pub fn of_image(image: impl Into<String>) -> Self {
         PodOptions {
-            image: format!("ghcr.io/ignite-vm/ignite-node:v{}", env!("CARGO_PKG_VERSION")),
+            image: image.into(),
             image_pull_policy: None,
             kvm: DeviceAccess::Resource("devices.kubevirt.io/kvm".to_owned()),
             tun: DeviceAccess::Resource("devices.kubevirt.io/tun".to_owned()),
@@ -50,7 +54,7 @@ impl Default for PodOptions {
             cache_dir: Some("/var/lib/ignite-cache".to_owned()),
             user: Some(65532),
             kvm_group: None,
-            overhead_memory_mib: 160,
+            overhead_memory_mib: Self::OVERHEAD_MEMORY_MIB,
             overhead_cpu_millis: 100,
             cpu_overcommit: 1,
         }

@@ -17,6 +17,11 @@ fn pod(spec: Value, options: &PodOptions) -> Result<Pod, Refusal> {
     pod_for(&object, &wish, options)
 }
 
+/// What most clusters have.
+fn options() -> PodOptions {
+    PodOptions::of_image("registry.example/ignite-node:1")
+}
+
 fn value(spec: Value, options: &PodOptions) -> Value {
     serde_json::to_value(pod(spec, options).expect("a Pod")).expect("JSON")
 }
@@ -32,10 +37,10 @@ fn container<'a>(pod: &'a Value, name: &str) -> &'a Value {
 #[test]
 fn pods_are_as_reviewed() {
     let redis = json!({ "image": { "oci": "redis:7" } });
-    insta::assert_json_snapshot!("plain", value(redis, &PodOptions::default()));
+    insta::assert_json_snapshot!("plain", value(redis, &options()));
     let everything = json!({
         "image": { "oci": "registry.example/shop/web:1" }, "cpus": 2, "memory": "2GB", "diskSize": "10GB",
-        "restartPolicy": "always", "stopTimeoutSeconds": 60, "tty": true, "stdin": true,
+        "restartPolicy": "always", "stopTimeoutSeconds": 60, "tty": true,
         "network": { "ports": [{ "hostPort": 80, "vmPort": 8080 }, { "hostPort": 53, "vmPort": 53, "protocol": "udp" }] },
         "storage": {
             "volumes": [
@@ -60,14 +65,14 @@ fn pods_are_as_reviewed() {
         tun: DeviceAccess::HostPath,
         kvm_node_label: Some("example.com/kvm".to_owned()),
         kvm_group: Some(107),
-        ..PodOptions::default()
+        ..options()
     };
     insta::assert_json_snapshot!("everything", value(everything, &privileged));
 }
 
 #[test]
 fn a_pod_asks_for_kvm_unless_emulation_is_allowed() {
-    let (node, plugin) = (DeviceAccess::HostPath, PodOptions::default().kvm);
+    let (node, plugin) = (DeviceAccess::HostPath, options().kvm);
     // Operator's device, operator allows, VM says; then: the resource, the node's file, whether KVM is required.
     for (kvm, operator, vm, resource, kind, required) in [
         (&plugin, false, None, true, None, true),
@@ -77,7 +82,7 @@ fn a_pod_asks_for_kvm_unless_emulation_is_allowed() {
         (&node, false, None, false, Some("CharDevice"), true),
         (&node, false, Some(true), false, Some(""), false),
     ] {
-        let options = PodOptions { kvm: kvm.clone(), allow_emulation: operator, ..PodOptions::default() };
+        let options = PodOptions { kvm: kvm.clone(), allow_emulation: operator, ..options() };
         let mut spec = json!({ "image": { "oci": "redis:7" } });
         if let Some(allowed) = vm {
             spec["allowEmulation"] = json!(allowed);
@@ -98,7 +103,7 @@ fn a_pod_asks_for_kvm_unless_emulation_is_allowed() {
 
 #[test]
 fn no_container_has_more_rights_than_it_needs() {
-    let pod = value(json!({ "image": { "oci": "redis:7" } }), &PodOptions::default());
+    let pod = value(json!({ "image": { "oci": "redis:7" } }), &options());
     for (name, user, added) in [
         ("cache", 0, json!(["CHOWN", "FOWNER"])),
         ("prepare", 65532, Value::Null),
@@ -120,7 +125,7 @@ fn no_container_has_more_rights_than_it_needs() {
 #[test]
 fn a_network_of_user_space_needs_no_rights_and_no_device() {
     for mode in ["user", "none"] {
-        let pod = value(json!({ "image": { "oci": "redis:7" }, "network": { "mode": mode } }), &PodOptions::default());
+        let pod = value(json!({ "image": { "oci": "redis:7" }, "network": { "mode": mode } }), &options());
         let names: Vec<_> =
             pod["spec"]["initContainers"].as_array().into_iter().flatten().map(|one| one["name"].clone()).collect();
         assert_eq!(names, ["cache", "prepare"]);
@@ -132,7 +137,7 @@ fn a_network_of_user_space_needs_no_rights_and_no_device() {
 fn resources_are_the_guests_with_the_vmms_overhead() {
     let with =
         |resources: Value| json!({ "image": { "oci": "a" }, "cpus": 2, "memory": "1GB", "resources": resources });
-    let options = PodOptions { cpu_overcommit: 4, ..PodOptions::default() };
+    let options = PodOptions { cpu_overcommit: 4, ..options() };
     // 1024 + 160 + 1024 / 100 MiB; 2000 / 4 + 100 and 2000 + 100 thousandths.
     for (own, requests, limits) in [
         (json!({}), ["600m", "1194Mi"], ["2100m", "1194Mi"]),
@@ -164,7 +169,7 @@ fn resources_are_the_guests_with_the_vmms_overhead() {
 #[test]
 fn a_manifest_that_fits_no_annotation_is_refused() {
     let args: Vec<String> = (0..2).map(|_| "x".repeat(110 << 10)).collect();
-    let refusal = pod(json!({ "image": { "oci": "a" }, "args": args }), &PodOptions::default()).expect_err("refused");
+    let refusal = pod(json!({ "image": { "oci": "a" }, "args": args }), &options()).expect_err("refused");
     assert!(refusal.to_string().contains("use a configMap"), "{refusal}");
 }
 
@@ -180,6 +185,6 @@ fn a_manifest_that_is_in_no_cluster_owns_nothing() {
     let mut vm = object(json!({ "image": { "oci": "redis:7" } }));
     vm.metadata.uid = None;
     let wish = wish_of(&vm.metadata, &vm.spec).expect("a wish");
-    let pod = pod_for(&vm, &wish, &PodOptions::default()).expect("a Pod");
+    let pod = pod_for(&vm, &wish, &options()).expect("a Pod");
     assert_eq!(pod.metadata.owner_references, None);
 }

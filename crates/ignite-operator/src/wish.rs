@@ -208,12 +208,6 @@ pub fn wish_of(metadata: &ObjectMeta, spec: &Map<String, Value>) -> Result<Wish,
     Ok(Wish { vm, pod, volumes, files, restart_policy, auto_remove })
 }
 
-/// Names of the VMs that have to be ready first.
-pub fn dependencies(spec: &Map<String, Value>) -> Vec<String> {
-    let all = spec.get("dependsOn").and_then(Value::as_array).into_iter().flatten();
-    all.filter_map(|one| one["name"].as_str().map(str::to_owned)).collect()
-}
-
 fn decode<T: serde::de::DeserializeOwned>(field: &str, value: Value) -> Result<T, Refusal> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let inner = error.path().to_string();
@@ -333,6 +327,9 @@ fn claimed_disk(name: &str, read_only: bool, claim: ClaimField) -> Result<(Volum
 /// What names files or networks of the machine under the Pod: a VM must not reach them through its operator.
 fn refuse_what_is_of_a_host(vm: &Vm) -> Result<(), Refusal> {
     let refused = |field: &str, why: &str| Err(Refusal(format!("spec.{field}: Forbidden: {why}")));
+    if vm.spec.stdin {
+        return refused("stdin", "a VM in a Pod is given no standard input");
+    }
     if !vm.spec.copy_files.is_empty() {
         return refused("copyFiles", "a node's files are not a VM's; use a volume that is a configMap or a secret");
     }

@@ -60,6 +60,7 @@ fn what_is_wrong_is_said_with_its_field() {
         (json!({ "cpus": "many" }), "spec.cpus: invalid type"),
         (json!({ "cpuz": 1 }), "spec.cpuz: unknown field"),
         (json!({ "nodeSelector": 3 }), "spec.nodeSelector: invalid type"),
+        (json!({ "stdin": true }), "spec.stdin: Forbidden"),
         (json!({ "copyFiles": [{ "hostPath": "/etc/shadow", "vmPath": "/x" }] }), "spec.copyFiles: Forbidden"),
         (json!({ "ssh": "/root/.ssh/id.pub" }), "spec.ssh: Forbidden"),
         (json!({ "image": { "oci": "oci:/var/lib/images/x" } }), "spec.image.oci: Forbidden"),

@@ -8,9 +8,9 @@ const HOST_PATH: &str = "host-path";
 /// Flags of Pods.
 #[derive(Debug, clap::Args)]
 pub struct PodFlags {
-    /// Node image: the programs and the kernel that run in Pods [default: that of this version]
+    /// Node image: the programs and the kernel that run in Pods
     #[arg(long, env = "IGNITE_NODE_IMAGE", value_name = "REF")]
-    pub node_image: Option<String>,
+    pub node_image: String,
     /// When nodes fetch the node image: Always, IfNotPresent or Never
     #[arg(long, value_name = "POLICY", value_parser = ["Always", "IfNotPresent", "Never"])]
     pub node_image_pull_policy: Option<String>,
@@ -36,7 +36,7 @@ pub struct PodFlags {
     #[arg(long, value_name = "GID")]
     pub kvm_group: Option<u32>,
     /// Memory that is asked for beside each guest's, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = PodOptions::default().overhead_memory_mib)]
+    #[arg(long, value_name = "MIB", default_value_t = PodOptions::OVERHEAD_MEMORY_MIB)]
     pub overhead_memory: u64,
     /// Virtual CPUs that share one CPU of a node
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -46,9 +46,7 @@ pub struct PodFlags {
 impl PodFlags {
     /// The options.
     pub fn options(&self) -> PodOptions {
-        let default = PodOptions::default();
         PodOptions {
-            image: self.node_image.clone().unwrap_or(default.image),
             image_pull_policy: self.node_image_pull_policy.clone(),
             kvm: access(&self.kvm),
             tun: access(&self.tun),
@@ -58,8 +56,8 @@ impl PodFlags {
             user: Some(i64::from(self.vmm_user)).filter(|user| *user != 0),
             kvm_group: self.kvm_group.map(i64::from),
             overhead_memory_mib: self.overhead_memory,
-            overhead_cpu_millis: default.overhead_cpu_millis,
             cpu_overcommit: self.cpu_overcommit,
+            ..PodOptions::of_image(&self.node_image)
         }
     }
 }
