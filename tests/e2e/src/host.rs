@@ -50,7 +50,7 @@ impl Host {
     /// A host with a kernel and the busybox image, copied from one that was prepared once.
     pub fn new() -> Host {
         let mut host = Host::empty();
-        copy_tree(&prepared().data_dir(), &host.data_dir());
+        copy_tree(&prepared().data_dir(), &host.data_dir(), LINKED_FROM_BYTES);
         host.before = Listing::of(&host.data_dir());
         host
     }
@@ -79,7 +79,8 @@ impl Host {
         }
         fs::copy(images::kernel_package(), host.path("kernel.deb")).expect("copy a kernel");
         fs::create_dir(host.path("busybox")).expect("make a directory");
-        copy_tree(images::layout(images::busybox()), &host.path("busybox"));
+        // Copied to the last byte: what is given to the user may be nobody else's.
+        copy_tree(images::layout(images::busybox()), &host.path("busybox"), u64::MAX);
         let given = Command::new("chown").args(["-R", &format!("{uid}:{uid}")]).arg(host.root.path()).status();
         assert!(given.is_ok_and(|status| status.success()), "give the host to the user");
         host.entry = throwaway.entry();
@@ -292,18 +293,19 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
-fn copy_tree(from: &Path, to: &Path) {
+/// Copies a tree; files from this size on are linked.
+fn copy_tree(from: &Path, to: &Path, linked_from: u64) {
     for entry in fs::read_dir(from).expect("read a directory").flatten() {
         let (source, target) = (entry.path(), to.join(entry.file_name()));
         let kind = entry.file_type().expect("type of an entry");
         if kind.is_dir() {
             fs::create_dir_all(&target).expect("make a directory");
             fs::set_permissions(&target, entry.metadata().expect("metadata").permissions()).expect("set a mode");
-            copy_tree(&source, &target);
+            copy_tree(&source, &target, linked_from);
         } else if kind.is_symlink() {
             let link = fs::read_link(&source).expect("read a link");
             std::os::unix::fs::symlink(link, &target).expect("make a link");
-        } else if entry.metadata().expect("metadata").size() >= LINKED_FROM_BYTES {
+        } else if entry.metadata().expect("metadata").size() >= linked_from {
             fs::hard_link(&source, &target).expect("link a file");
         } else {
             fs::copy(&source, &target).expect("copy a file");
