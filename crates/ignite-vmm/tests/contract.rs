@@ -2,6 +2,8 @@
 //!
 //! The guest is `tiny_guest/guest.c`, or for the fake a closure that does the same.
 
+mod tiny_guest;
+
 use ignite_vmm::fake::{FakeDriver, FakeGuest};
 use ignite_vmm::firecracker::FirecrackerDriver;
 use ignite_vmm::{
@@ -14,10 +16,11 @@ use std::future::Future;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use tiny_guest::tiny_guest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Generous: the hosts these tests run on may be busy.
@@ -74,30 +77,6 @@ fn row(driver: Arc<dyn Driver>, is_process: bool) -> Row {
     Row { driver, is_process, dir }
 }
 
-/// Builds the guest once; `None` where that is not possible.
-fn tiny_guest() -> Option<&'static Path> {
-    static GUEST: OnceLock<Option<(TempDir, PathBuf)>> = OnceLock::new();
-    let built = GUEST.get_or_init(|| {
-        let dir = TempDir::new().ok()?;
-        let program = dir.path().join("guest");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tiny_guest/guest.c");
-        let status = Command::new("gcc")
-            .args(["-m32", "-O1", "-ffreestanding", "-fno-pic", "-fno-stack-protector", "-fcf-protection=none"])
-            .args(["-fno-asynchronous-unwind-tables", "-nostdlib", "-static", "-Wl,--build-id=none"])
-            .args(["-Wl,-Ttext-segment=0x200000", "-Wl,-e,start", "-o"])
-            .args([&program, &source])
-            .status();
-        // Firecracker loads 64-bit images only; the code stays what it is.
-        let converted = Command::new("objcopy")
-            .args(["-I", "elf32-i386", "-O", "elf64-x86-64"])
-            .args([&program, &dir.path().join("guest64")])
-            .status();
-        let is_made = |status: std::io::Result<std::process::ExitStatus>| status.is_ok_and(|status| status.success());
-        (is_made(status) && is_made(converted)).then_some((dir, program))
-    });
-    built.as_ref().map(|(_, program)| program.as_path())
-}
-
 /// Machines of one host never share an id: their control groups are named by it.
 fn unique_id() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -127,8 +106,8 @@ impl Row {
     }
 
     fn kernel(&self) -> PathBuf {
-        let guest = tiny_guest().unwrap_or(Path::new("none"));
-        if self.is_firecracker() { guest.with_file_name("guest64") } else { guest.to_owned() }
+        let Some((guest, guest64)) = tiny_guest() else { return "none".into() };
+        if self.is_firecracker() { guest64.clone() } else { guest.clone() }
     }
 
     fn is_firecracker(&self) -> bool {
