@@ -1,7 +1,7 @@
 /* Asks and answers over TCP and UDP; static, so that it runs on hosts, in namespaces and in guests of any image.
  *
  *   netprobe serve PORT WORD           answers each connection and datagram with "WORD saw ADDRESS"
- *   netprobe ask tcp|udp ADDRESS PORT  prints the answer; fails when there is none within some seconds
+ *   netprobe ask tcp|udp ADDRESS PORT  prints the answer; fails when there is none within 20 s
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -13,9 +13,10 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { TRIES = 20 };
+enum { ASKED_FOR_SECONDS = 20, PAUSE_MICROSECONDS = 100000 };
 
 static int fail(const char *what) {
     fprintf(stderr, "netprobe: %s: %s\n", what, strerror(errno));
@@ -71,7 +72,8 @@ static int ask(int kind, const char *address, int port) {
         size = sizeof six;
         if (!inet_pton(AF_INET6, address, &six.sin6_addr)) return fail("address");
     }
-    for (int tries = 0; tries < TRIES; tries++) {
+    /* Whoever forwards the port may accept, and then hang up, before the server listens: that is asked again too. */
+    for (time_t until = time(NULL) + ASKED_FOR_SECONDS; time(NULL) < until; usleep(PAUSE_MICROSECONDS)) {
         char text[256];
         struct timeval second = {.tv_sec = 1};
         int asking = socket(peer->sa_family, kind, 0);
@@ -81,7 +83,6 @@ static int ask(int kind, const char *address, int port) {
             ssize_t length = recv(asking, text, sizeof text, kind == SOCK_STREAM ? MSG_WAITALL : 0);
             if (length > 0) return fwrite(text, length, 1, stdout) == 1 ? 0 : 1;
         }
-        if (errno == ECONNREFUSED) usleep(100000);
         close(asking);
     }
     return fail("no answer");
