@@ -58,6 +58,9 @@ const TESTS: &[Test] = tests! {
     restart:
         always_comes_back_after_its_vmm_or_its_supervisor_is_killed_until_it_is_stopped
         on_failure_gives_up_after_its_retries;
+    limits:
+        a_vmm_over_its_memory_or_its_threads_is_stopped_says_why_and_disturbs_nobody
+        without_control_groups_a_vm_runs_and_says_so_and_a_strict_one_does_not;
     tasks:
         the_exit_code_of_the_command_is_that_of_run
         stdin_reaches_the_command_and_comes_back_exactly

@@ -11,6 +11,7 @@ pub mod ignited;
 pub mod kernels;
 pub mod killed_imports;
 pub mod layers;
+pub mod limits;
 pub mod machine;
 pub mod manifests;
 pub mod network;
