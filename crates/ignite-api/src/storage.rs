@@ -15,6 +15,29 @@ pub struct StorageSpec {
     /// Where they are mounted.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
     pub volume_mounts: Vec<VolumeMount>,
+    /// *Extension.* What the VM may do with each of its disks, the root disk among them.
+    #[serde(skip_serializing_if = "DiskLimits::is_none", deserialize_with = "null_is_default")]
+    pub limits: DiskLimits,
+}
+
+/// *Extension.* What a VM may do with a disk in a second, reading and writing taken together; absent: as much as it can. What
+/// was left of a tenth of a second may be used at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct DiskLimits {
+    /// Operations per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iops: Option<u64>,
+    /// Bytes per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u64>,
+}
+
+impl DiskLimits {
+    fn is_none(&self) -> bool {
+        *self == DiskLimits::default()
+    }
 }
 
 /// An extra disk.

@@ -23,6 +23,8 @@ pub const MAX_MEMORY: Size = Size::gib(4 << 10);
 pub const MIN_DISK_SIZE: Size = Size::mib(16);
 /// Most disk: what ext4 addresses with 32-bit numbers of 4 KiB blocks.
 pub const MAX_DISK_SIZE: Size = Size::gib(16 << 10);
+/// Highest limit of a disk's operations, and of its bytes, per second: less than VMMs count to.
+pub const MAX_DISK_RATE: u64 = 1_000_000_000_000;
 /// Longest kernel command line of the user, in bytes: x86-64 takes 2048, the driver's own arguments included.
 pub const MAX_CMD_LINE_LEN: usize = 2048;
 /// Longest wait for a stop: one day.
@@ -301,6 +303,12 @@ impl Check {
     }
 
     fn storage(&mut self, path: &str, storage: &StorageSpec) {
+        for (field, rate) in [("iops", storage.limits.iops), ("bytesPerSecond", storage.limits.bytes_per_second)] {
+            let Some(rate) = rate else { continue };
+            let is_rate = (1..=MAX_DISK_RATE).contains(&rate);
+            let reason = format!("must be between 1 and {MAX_DISK_RATE}; without it there is no limit");
+            self.invalid_unless(is_rate, format!("{path}.limits.{field}"), rate.to_string(), reason);
+        }
         let (volumes, mounts) = (format!("{path}.volumes"), format!("{path}.volumeMounts"));
         if !self.at_most(MAX_ITEMS, &volumes, storage.volumes.len())
             || !self.at_most(MAX_ITEMS, &mounts, storage.volume_mounts.len())

@@ -8,7 +8,7 @@ use crate::network::{DnsConfig, HostAlias};
 use crate::reference::ImageSource;
 use crate::restart_policy::RestartPolicy;
 use crate::size::Size;
-pub use crate::storage::{BlockDevice, DiskFile, DiskFormat, StorageSpec, Volume, VolumeMount};
+pub use crate::storage::{BlockDevice, DiskFile, DiskFormat, DiskLimits, StorageSpec, Volume, VolumeMount};
 use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -108,7 +108,7 @@ mod tests {
     fn storage(path: &Path, format: Option<DiskFormat>, read_only: bool) -> StorageSpec {
         let device = BlockDevice { path: path.to_str().unwrap().to_owned(), format };
         let volume = Volume { name: "data".into(), block_device: Some(device), file: None, read_only };
-        StorageSpec { volumes: vec![volume], volume_mounts: Vec::new() }
+        StorageSpec { volumes: vec![volume], ..StorageSpec::default() }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::engine::{Engine, title};
 use crate::error::EngineError;
 use crate::start::network_mode;
+use ignite_api::network::Bandwidth;
 use ignite_api::{Uid, Vm};
 use ignite_disk::FeatureState;
 use ignite_supervisor::guest_network;
@@ -21,12 +22,13 @@ impl Engine {
     }
 
     /// The VMM of a VM's life, once it has one; else the one that is wanted, or the first that can run it.
-    pub(crate) fn choose_vmm(&self, vm: &Vm, kernel: &Uid) -> Result<Choice, EngineError> {
+    pub(crate) fn choose_vmm(&self, vm: &Vm, uid: &Uid, kernel: &Uid) -> Result<Choice, EngineError> {
         let mode = network_mode(vm);
         let network = ignite_network::plugins::find(&mode)
             .map_err(|source| EngineError::Network { name: title(vm), source: Box::new(source) })?;
         let features = self.kernel_info(kernel)?.features;
         let needs = Needs {
+            limits_traffic: self.vmm_limits_traffic(vm, uid, network.as_ref()),
             carriers: guest_network::carriers(network.as_ref()),
             network: mode,
             lacks_vsock: features.virtio_vsock == FeatureState::Absent,
@@ -34,5 +36,11 @@ impl Engine {
         };
         let wanted = vm.status.vmm.as_ref().or(vm.spec.vmm.as_ref());
         Ok(choice::choose(wanted.map(String::as_str), &self.vmm_programs(), &needs)?)
+    }
+
+    /// Whether the VM's traffic is to be limited, and not by its network.
+    pub(crate) fn vmm_limits_traffic(&self, vm: &Vm, uid: &Uid, network: &dyn ignite_network::Plugin) -> bool {
+        let is_limited = vm.spec.network.bandwidth.is_some_and(|bandwidth| bandwidth != Bandwidth::default());
+        is_limited && !network.limits_traffic(&self.attach_request(vm, uid))
     }
 }

@@ -36,6 +36,7 @@ pub(crate) struct Decided {
     pub(crate) program: PathBuf,
     pub(crate) locator: DriveLocator,
     pub(crate) network: String,
+    pub(crate) is_limited_by_vmm: bool,
     pub(crate) kernel: PathBuf,
     pub(crate) initramfs: PathBuf,
     pub(crate) modules: Option<PathBuf>,
@@ -95,6 +96,7 @@ impl Engine {
             network: LaunchNetwork {
                 mode: decided.network,
                 spec: vm.spec.network.clone(),
+                is_limited_by_vmm: decided.is_limited_by_vmm,
                 names: network_names(vm),
                 dhcp: dhcp_interfaces(&vm.metadata.annotations),
                 host_aliases: vm.spec.host_aliases.clone(),
@@ -110,20 +112,23 @@ impl Engine {
     }
 
     fn drives(&self, vm: &Vm, uid: &Uid, modules: Option<PathBuf>) -> Result<Vec<LaunchDrive>, EngineError> {
+        let limits = vm.spec.storage.limits;
+        let drive = |id: &str, path, is_read_only| LaunchDrive {
+            id: id.to_owned(),
+            path,
+            is_read_only,
+            is_volume: false,
+            limits,
+        };
         let mut drives = Vec::new();
         if vm.spec.root_disk == RootDisk::Overlay {
             let link = self.paths.vm(uid).join(BASE_LINK);
             let base = std::fs::canonicalize(&link).map_err(EngineError::file("find the base disk", link))?;
-            drives.push(LaunchDrive { id: "base".to_owned(), path: base, is_read_only: true, is_volume: false });
+            drives.push(drive("base", base, true));
         }
-        drives.push(LaunchDrive {
-            id: "disk".to_owned(),
-            path: self.paths.vm_disk(uid),
-            is_read_only: false,
-            is_volume: false,
-        });
+        drives.push(drive("disk", self.paths.vm_disk(uid), false));
         if let Some(path) = modules {
-            drives.push(LaunchDrive { id: "modules".to_owned(), path, is_read_only: true, is_volume: false });
+            drives.push(drive("modules", path, true));
         }
         drives.extend(volumes::drives(&vm.spec.storage)?);
         Ok(drives)
@@ -221,6 +226,7 @@ fn stop_signal(text: &str) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ignite_api::vm::DiskLimits;
 
     #[test]
     fn stop_signals_are_names_or_numbers() {
@@ -241,8 +247,13 @@ mod tests {
 
     #[test]
     fn drives_are_found_as_the_vmm_shows_them() {
-        let drive =
-            |id: &str| LaunchDrive { id: id.to_owned(), path: PathBuf::new(), is_read_only: true, is_volume: false };
+        let drive = |id: &str| LaunchDrive {
+            id: id.to_owned(),
+            path: PathBuf::new(),
+            is_read_only: true,
+            is_volume: false,
+            limits: DiskLimits::default(),
+        };
         let drives = [drive("base"), drive("disk"), drive("modules")];
         assert_eq!(locate("disk", &drives, &DriveLocator::Serial), Some(Disk::Serial("disk".into())));
         assert_eq!(locate("disk", &drives, &DriveLocator::Index), Some(Disk::Index(1)));

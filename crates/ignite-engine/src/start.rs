@@ -95,7 +95,7 @@ impl Engine {
 
         let kernel_uid =
             vm.status.kernel.as_ref().and_then(|kernel| kernel.uid.clone()).ok_or(EngineError::NoKernel)?;
-        let Choice { driver, capabilities, reason, note } = self.choose_vmm(&vm, &kernel_uid)?;
+        let Choice { driver, capabilities, reason, note } = self.choose_vmm(&vm, uid, &kernel_uid)?;
         let kernel_name = self.kernels.read(&kernel_uid)?.metadata.name;
         self.check_kernel_for(&vm.spec, &kernel_uid, &kernel_name, Some(driver.name()))?;
         let mut notes: Vec<String> = note.into_iter().collect();
@@ -105,7 +105,7 @@ impl Engine {
             notes.push(note.clone());
         }
         volumes::ensure(&vm.spec.storage, &self.paths.vm(uid))?;
-        let network = self.network_for(&vm, uid)?;
+        let (network, is_limited_by_vmm) = self.network_for(&vm, uid)?;
         let kernel_dir = self.kernel_dir(&kernel_uid);
         let modules = kernel_dir.join("modules.ext4");
         let decided = Decided {
@@ -113,6 +113,7 @@ impl Engine {
             program: capabilities.program,
             locator: capabilities.drive_locator,
             network,
+            is_limited_by_vmm,
             kernel: kernel_dir.join("vmlinux"),
             initramfs: self.ensure_initramfs(&kernel_uid)?,
             modules: modules.exists().then_some(modules),
@@ -154,12 +155,13 @@ impl Engine {
         }
     }
 
-    fn network_for(&self, vm: &Vm, uid: &Uid) -> Result<String, EngineError> {
+    /// How it is connected, and whether its VMM has to limit its traffic.
+    fn network_for(&self, vm: &Vm, uid: &Uid) -> Result<(String, bool), EngineError> {
         let failed = |source| EngineError::Network { name: title(vm), source: Box::new(source) };
         let mode = network_mode(vm);
         let plugin = ignite_network::plugins::find(&mode).map_err(failed)?;
         plugin.check(&self.attach_request(vm, uid)).map_err(failed)?;
-        Ok(mode)
+        Ok((mode, self.vmm_limits_traffic(vm, uid, plugin.as_ref())))
     }
 
     /// Refuses a network that does not exist, before anything is made for its VM.

@@ -204,7 +204,13 @@ pub(crate) fn drives(storage: &StorageSpec) -> Result<Vec<LaunchDrive>, EngineEr
         let Some(path) = volume.host_path().map(Path::new) else { continue };
         let found = std::fs::canonicalize(path);
         let path = found.map_err(|error| unusable(volume, path, format!("cannot be opened: {error}"), HINT_PATH))?;
-        drives.push(LaunchDrive { id: id(index), path, is_read_only: volume.read_only, is_volume: true });
+        drives.push(LaunchDrive {
+            id: id(index),
+            path,
+            is_read_only: volume.read_only,
+            is_volume: true,
+            limits: storage.limits,
+        });
     }
     Ok(drives)
 }

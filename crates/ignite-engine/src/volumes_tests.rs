@@ -6,7 +6,7 @@ use ignite_api::Size;
 fn storage(path: &Path, size: Option<Size>, format: Option<DiskFormat>) -> StorageSpec {
     let file = DiskFile { path: path.to_str().unwrap().to_owned(), size, format };
     let volume = Volume { name: "data".into(), block_device: None, file: Some(file), read_only: false };
-    StorageSpec { volumes: vec![volume], volume_mounts: Vec::new() }
+    StorageSpec { volumes: vec![volume], ..StorageSpec::default() }
 }
 
 fn is_ext4(path: &Path) -> bool {
@@ -74,7 +74,7 @@ fn what_cannot_be_a_disk_is_refused_with_a_hint() {
     let device = |path: &str| {
         let device = ignite_api::vm::BlockDevice { path: path.into(), format: None };
         let volume = Volume { name: "data".into(), block_device: Some(device), file: None, read_only: false };
-        StorageSpec { volumes: vec![volume], volume_mounts: Vec::new() }
+        StorageSpec { volumes: vec![volume], ..StorageSpec::default() }
     };
     let missing = dir.path().join("missing.img");
     let nowhere = dir.path().join("no/such/dir/disk.img");
@@ -104,6 +104,7 @@ fn mounts_find_their_drives_by_name() {
     let storage = StorageSpec {
         volumes: vec![volume("a", false), volume("b", true), volume("c", false)],
         volume_mounts: vec![mount("c", "/c", false), mount("b", "/b", false), mount("a", "/a", true)],
+        ..StorageSpec::default()
     };
     let found = mounts(&storage, |id| Some(Disk::Serial(id.to_owned())));
     let found: Vec<_> = found.iter().map(|mount| (mount.disk.clone(), mount.path.as_str(), mount.read_only)).collect();

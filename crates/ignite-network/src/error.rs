@@ -149,9 +149,6 @@ impl NetworkError {
                 "use a network without Docker: --network cni (a bridge of its own) or --network user"
             }
             NetworkError::NeedsRoot { .. } => "run it as root, or use --network user",
-            NetworkError::CannotGive { network: "cni", .. } => {
-                "add the plugin to the network's configuration, or leave out the limit"
-            }
             NetworkError::CannotGive { .. } => "use --network cni, as root",
             NetworkError::NoSuchNetwork { .. } => "see which there are: ignite network ls",
             NetworkError::CannotPublish { .. } => "use a network that can publish ports: --network user or cni",

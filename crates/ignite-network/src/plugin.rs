@@ -15,6 +15,10 @@ pub trait Plugin: Send + Sync {
     fn name(&self) -> &'static str;
     /// What it can hand over, preferred first; empty: VMs get no interface.
     fn carriers(&self) -> &'static [Carrier];
+    /// Whether it keeps this VM's traffic to `bandwidth`; where not, its VMM has to.
+    fn limits_traffic(&self, _request: &AttachRequest) -> bool {
+        false
+    }
     /// Asked before the host is touched: programs present, ports free (right protocol and address), privileges.
     fn check(&self, request: &AttachRequest) -> Result<(), NetworkError>;
     /// Connects. An `Err` leaves nothing behind.

@@ -5,7 +5,7 @@ use ignite_api::Uid;
 use ignite_api::health::HealthPlan;
 use ignite_api::network::{HostAlias, NetworkSpec};
 use ignite_api::restart_policy::RestartPolicy;
-use ignite_api::vm::Isolation;
+use ignite_api::vm::{DiskLimits, Isolation};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -80,6 +80,9 @@ pub struct LaunchDrive {
     /// It is its owner's: locked while the VM lives.
     #[serde(default)]
     pub is_volume: bool,
+    /// How much the guest may do with it.
+    #[serde(default)]
+    pub limits: DiskLimits,
 }
 
 /// How the VM is connected.
@@ -89,6 +92,9 @@ pub struct LaunchNetwork {
     pub mode: String,
     /// What its owner wants of it.
     pub spec: NetworkSpec,
+    /// The VMM keeps the traffic to the limits of `spec`, as the network does not.
+    #[serde(default)]
+    pub is_limited_by_vmm: bool,
     /// Names by which VMs of the same network find it.
     pub names: Vec<String>,
     /// Interfaces whose guest asks by DHCP.

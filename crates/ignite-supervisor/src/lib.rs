@@ -10,6 +10,7 @@
 //!
 //! The library half that the engine uses is [`launch`], [`control`] and [`task_log`]; the rest runs in `ignite-spawn`.
 
+mod boot_spec;
 pub mod console;
 pub mod control;
 pub mod ending;

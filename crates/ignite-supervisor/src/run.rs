@@ -1,5 +1,6 @@
 //! One boot of a VM: connect, boot, bring up, live, and undo everything, whatever happened.
 
+use crate::boot_spec::boot_spec;
 use crate::control::Ending;
 use crate::ending::{self, Asked, Facts, Outcome};
 use crate::error::SupervisorError;
@@ -15,10 +16,8 @@ use ignite_agent_protocol::client::{Connection, ControlEvents};
 use ignite_agent_protocol::message::{ExitingCause, GuestMessage, HostMessage, ShutdownAction};
 use ignite_api::Phase;
 use ignite_api::lifecycle::Event;
-use ignite_api::vm::Isolation;
-use ignite_network::{Attachment, GuestNicBackend, Helper};
-use ignite_vmm::{Accelerator, BootSpec, Drive, Driver, ExitCause, IsolationWanted, Machine, Nic, NicBackend, RunDir};
-use std::sync::Arc;
+use ignite_network::{Attachment, Helper};
+use ignite_vmm::{Accelerator, Driver, ExitCause, Machine, RunDir};
 use std::time::Duration;
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, watch};
@@ -443,41 +442,4 @@ fn last_words(exit: &ignite_vmm::Exit, console: &str) -> String {
     };
     let detail = if exit.detail.is_empty() { String::new() } else { format!(" ({})", exit.detail) };
     format!("{cause}{detail}; the console says: {console}")
-}
-
-/// The machine of this launch, with the interfaces of this attachment.
-fn boot_spec(launch: &Launch, attachment: &mut Attachment) -> BootSpec {
-    let nics = std::mem::take(&mut attachment.nics)
-        .into_iter()
-        .map(|nic| Nic {
-            mac: nic.mac,
-            mtu: nic.mtu,
-            backend: match nic.backend {
-                GuestNicBackend::TapQueue(queue) => NicBackend::TapQueue(Arc::new(queue)),
-                GuestNicBackend::Tap { name, netns } => NicBackend::Tap { name, netns: Some(netns) },
-                GuestNicBackend::Stream(socket) => NicBackend::Stream(Arc::new(socket)),
-            },
-        })
-        .collect();
-    let boot = &launch.boot;
-    BootSpec {
-        id: launch.uid.to_string(),
-        kernel: boot.kernel.clone(),
-        initramfs: boot.initramfs.clone(),
-        cmdline: boot.cmdline.clone(),
-        vcpu_count: boot.vcpu_count,
-        mem_size_mib: boot.mem_size_mib,
-        drives: boot
-            .drives
-            .iter()
-            .map(|drive| Drive { id: drive.id.clone(), path: drive.path.clone(), is_read_only: drive.is_read_only })
-            .collect(),
-        nics,
-        isolation: match boot.isolation {
-            Isolation::Auto => IsolationWanted::BestEffort,
-            Isolation::Strict => IsolationWanted::Strict,
-            Isolation::None => IsolationWanted::None,
-        },
-        accelerator: None,
-    }
 }

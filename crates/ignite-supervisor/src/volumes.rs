@@ -56,10 +56,17 @@ fn is_busy(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ignite_api::vm::DiskLimits;
     use std::path::Path;
 
     fn drive(path: &Path, is_read_only: bool) -> LaunchDrive {
-        LaunchDrive { id: "volume-0".into(), path: path.to_owned(), is_read_only, is_volume: true }
+        LaunchDrive {
+            id: "volume-0".into(),
+            path: path.to_owned(),
+            is_read_only,
+            is_volume: true,
+            limits: DiskLimits::default(),
+        }
     }
 
     #[test]

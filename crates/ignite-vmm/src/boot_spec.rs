@@ -62,6 +62,9 @@ impl BootSpec {
             if self.drives[..index].iter().any(|other| other.id == drive.id) {
                 return invalid(format!("drives[{index}].id"), "must be unique");
             }
+            if [drive.limits.operations, drive.limits.bytes].contains(&Some(0)) {
+                return invalid(format!("drives[{index}].limits"), "must be at least 1 per second");
+            }
         }
         for (index, nic) in self.nics.iter().enumerate() {
             if !is_mac_address(&nic.mac) {
@@ -69,6 +72,11 @@ impl BootSpec {
             }
             if nic.mtu.is_some_and(|mtu| !(68..=65_535).contains(&mtu)) {
                 return invalid(format!("nics[{index}].mtu"), "must be 68 to 65535");
+            }
+            for limit in [nic.limits.receive, nic.limits.send].into_iter().flatten() {
+                if limit.rate == 0 || limit.burst == 0 {
+                    return invalid(format!("nics[{index}].limits"), "must be at least 1 byte (per second)");
+                }
             }
         }
         Ok(())
@@ -97,6 +105,17 @@ pub struct Drive {
     pub path: PathBuf,
     /// The guest cannot write to it.
     pub is_read_only: bool,
+    /// How much the guest may do with it.
+    pub limits: DriveLimits,
+}
+
+/// What a guest may do with a drive, reading and writing taken together; absent: as much as it can.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DriveLimits {
+    /// Operations per second, at least 1.
+    pub operations: Option<u64>,
+    /// Bytes per second, at least 1.
+    pub bytes: Option<u64>,
 }
 
 /// How the guest finds a drive of this VMM.
@@ -117,6 +136,26 @@ pub struct Nic {
     pub mtu: Option<u32>,
     /// What carries the frames.
     pub backend: NicBackend,
+    /// How much the guest may receive and send.
+    pub limits: TrafficLimits,
+}
+
+/// Limits of a NIC's traffic; absent: as much as comes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TrafficLimits {
+    /// To the guest.
+    pub receive: Option<TrafficLimit>,
+    /// From the guest.
+    pub send: Option<TrafficLimit>,
+}
+
+/// A limit of a NIC's traffic in one direction: a token bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrafficLimit {
+    /// Bytes per second, at least 1.
+    pub rate: u64,
+    /// Bytes that may go at once, at least 1.
+    pub burst: u64,
 }
 
 /// A kind of [`NicBackend`]: what a VMM takes, and a network gives.
@@ -188,11 +227,17 @@ mod tests {
             cmdline: "quiet".into(),
             vcpu_count: 1,
             mem_size_mib: 128,
-            drives: vec![Drive { id: "base".into(), path: "a".into(), is_read_only: true }],
+            drives: vec![Drive {
+                id: "base".into(),
+                path: "a".into(),
+                is_read_only: true,
+                limits: DriveLimits::default(),
+            }],
             nics: vec![Nic {
                 mac: "52:54:00:12:34:56".into(),
                 mtu: Some(1500),
                 backend: NicBackend::Tap { name: "tap0".into(), netns: None },
+                limits: TrafficLimits::default(),
             }],
             isolation: IsolationWanted::BestEffort,
             accelerator: None,
@@ -207,7 +252,7 @@ mod tests {
     #[test]
     fn what_could_change_an_options_meaning_is_refused() {
         type Change = fn(&mut BootSpec);
-        let cases: [(&str, Change); 14] = [
+        let cases: [(&str, Change); 16] = [
             ("id", |spec| spec.id.clear()),
             ("id", |spec| spec.id = "a,process=x".into()),
             ("id", |spec| spec.id = "a".repeat(65)),
@@ -218,6 +263,8 @@ mod tests {
             ("cmdline", |spec| spec.cmdline = "a".repeat(1537)),
             ("drives[0].id", |spec| spec.drives[0].id = "x,serial=y".into()),
             ("drives[1].id", |spec| spec.drives.push(spec.drives[0].clone())),
+            ("drives[0].limits", |spec| spec.drives[0].limits.operations = Some(0)),
+            ("nics[0].limits", |spec| spec.nics[0].limits.send = Some(TrafficLimit { rate: 1, burst: 0 })),
             ("nics[0].mac", |spec| spec.nics[0].mac = "52:54:00:12:34:56,x=y".into()),
             ("nics[0].mac", |spec| spec.nics[0].mac = "53:54:00:12:34:56".into()),
             ("nics[0].mac", |spec| spec.nics[0].mac = "+2:54:00:12:34:56".into()),

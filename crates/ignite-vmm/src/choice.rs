@@ -16,7 +16,13 @@ pub struct Needs {
     pub lacks_vsock: bool,
     /// Its kernel does not find devices that are named on its command line only.
     pub lacks_mmio_cmdline: bool,
+    /// Its traffic is to be limited, which its network does not do.
+    pub limits_traffic: bool,
 }
+
+/// What to do where nobody limits a VM's traffic.
+pub(crate) const TRAFFIC_HINT: &str =
+    "use a CNI network whose list has the plugin bandwidth (--network cni:NAME), or leave out the limit";
 
 /// The VMM for a VM.
 pub struct Choice {
@@ -103,6 +109,10 @@ fn meets(name: &str, capabilities: &Capabilities, needs: &Needs) -> Result<(), V
             other,
         );
     }
+    if needs.limits_traffic && !capabilities.limits_traffic {
+        let why = format!("it does not limit a VM's traffic, nor does the network {:?}", needs.network);
+        return unfit(why, TRAFFIC_HINT);
+    }
     Ok(())
 }
 
@@ -120,6 +130,7 @@ mod tests {
             carriers: vec![Carrier::Tap],
             needs_vsock: true,
             describes_devices: true,
+            limits_traffic: true,
             max_vcpu_count: 32,
         }
     }
@@ -128,6 +139,7 @@ mod tests {
         Capabilities {
             carriers: vec![Carrier::TapQueue, Carrier::Stream],
             needs_vsock: false,
+            limits_traffic: false,
             drive_locator: DriveLocator::Serial,
             ..firecracker()
         }
@@ -176,5 +188,13 @@ mod tests {
         assert!(matches!(&refused, VmmError::Unfit { hint, .. } if hint.contains("--network cni")), "{refused:?}");
         let unknown = decide(Some("xen"), Vec::new(), &needs(&[])).unwrap_err();
         assert!(matches!(&unknown, VmmError::Unsupported { hint, .. } if hint.contains("firecracker, qemu")));
+    }
+
+    #[test]
+    fn traffic_is_limited_by_somebody_or_the_vm_is_refused() {
+        let limited = Needs { limits_traffic: true, ..needs(&[Carrier::TapQueue, Carrier::Tap]) };
+        assert_eq!(auto(Ok(firecracker()), &limited).index, 0);
+        let refused = decide(None, vec![("firecracker", Err(missing())), ("qemu", Ok(qemu()))], &limited).unwrap_err();
+        assert!(matches!(&refused, VmmError::Unfit { vmm, hint, .. } if vmm == "qemu" && hint.contains("bandwidth")));
     }
 }

@@ -130,6 +130,7 @@ impl Driver for FakeDriver {
             carriers: vec![Carrier::Tap, Carrier::TapQueue, Carrier::Stream],
             needs_vsock: false,
             describes_devices: true,
+            limits_traffic: true,
             max_vcpu_count: 32,
         })
     }

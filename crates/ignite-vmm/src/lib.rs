@@ -26,6 +26,7 @@ mod vmm_log;
 mod vmm_machine;
 
 pub use boot_spec::{
-    AGENT_PORT_NAME, Accelerator, BootSpec, Carrier, Drive, DriveLocator, IsolationWanted, Nic, NicBackend,
+    AGENT_PORT_NAME, Accelerator, BootSpec, Carrier, Drive, DriveLimits, DriveLocator, IsolationWanted, Nic,
+    NicBackend, TrafficLimit, TrafficLimits,
 };
 pub use machine::{AgentChannel, Capabilities, Console, Driver, Exit, ExitCause, Machine, Pause, RunDir, VmmError};

@@ -40,6 +40,8 @@ pub struct Capabilities {
     pub needs_vsock: bool,
     /// Guests find devices by what the firmware's tables say; else they are named on the kernel's command line.
     pub describes_devices: bool,
+    /// It keeps a NIC's traffic to its limits.
+    pub limits_traffic: bool,
     /// Most virtual CPUs of a machine.
     pub max_vcpu_count: u8,
 }

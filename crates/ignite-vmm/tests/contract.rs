@@ -7,8 +7,8 @@ mod tiny_guest;
 use ignite_vmm::fake::{FakeDriver, FakeGuest};
 use ignite_vmm::firecracker::FirecrackerDriver;
 use ignite_vmm::{
-    Accelerator, BootSpec, Console, Drive, Driver, Exit, ExitCause, IsolationWanted, Machine, Nic, NicBackend, RunDir,
-    VmmError, drivers,
+    Accelerator, BootSpec, Console, Drive, DriveLimits, Driver, Exit, ExitCause, IsolationWanted, Machine, Nic,
+    NicBackend, RunDir, TrafficLimits, VmmError, drivers,
 };
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags};
@@ -145,7 +145,7 @@ impl Row {
     fn drive(&self, name: &str, is_read_only: bool) -> Drive {
         let path = self.dir.path().join(name);
         std::fs::File::create(&path).unwrap().set_len(1024 * 1024).unwrap();
-        Drive { id: name.into(), path, is_read_only }
+        Drive { id: name.into(), path, is_read_only, limits: DriveLimits::default() }
     }
 }
 
@@ -233,6 +233,7 @@ async fn a_tap_of_the_machines_own_network_is_opened_there_by_its_name() {
         mac: mac.into(),
         mtu: Some(1500),
         backend: NicBackend::Tap { name: name.into(), netns: netns.clone() },
+        limits: TrafficLimits::default(),
     };
     let spec = BootSpec { nics: vec![nic("02:00:00:00:00:01", "vm_eth0")], ..row.spec("hang") };
     let mut machine = row.try_boot(&spec).await.unwrap_or_else(|error| panic!("{error}"));
@@ -380,7 +381,8 @@ async fn a_spec_that_breaks_a_rule_is_refused() {
 async fn a_file_that_is_not_there_is_named() {
     for row in process_rows() {
         let missing = row.dir.path().join("missing");
-        let drive = Drive { id: "gone".into(), path: missing.clone(), is_read_only: true };
+        let drive =
+            Drive { id: "gone".into(), path: missing.clone(), is_read_only: true, limits: DriveLimits::default() };
         for spec in [
             BootSpec { kernel: missing.clone(), ..row.spec("hang") },
             BootSpec { drives: vec![drive], ..row.spec("hang") },
@@ -396,7 +398,7 @@ async fn a_tap_that_is_not_there_is_named_and_not_made() {
     for row in process_rows() {
         for name in ["ignite-no-tap", "longer-than-any-interface"] {
             let backend = NicBackend::Tap { name: name.into(), netns: None };
-            let nic = Nic { mac: "02:00:00:00:00:01".into(), mtu: None, backend };
+            let nic = Nic { mac: "02:00:00:00:00:01".into(), mtu: None, backend, limits: TrafficLimits::default() };
             let refused = row.try_boot(&BootSpec { nics: vec![nic], ..row.spec("hang") }).await;
             assert!(matches!(refused, Err(VmmError::Open { path, .. }) if path.ends_with(name)), "{}", row.name());
         }

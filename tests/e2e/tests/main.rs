@@ -119,7 +119,8 @@ const TESTS: &[Test] = tests! {
         a_registry_that_lies_about_content_is_refused
         a_pull_that_is_stopped_leaves_nothing;
     volumes:
-        a_disk_is_made_outlives_its_vm_and_has_one_writer;
+        a_disk_is_made_outlives_its_vm_and_has_one_writer
+        disks_are_as_slow_as_they_are_told_to_be;
     change:
         stats_agree_with_the_guest_and_what_runs_is_updated_and_renamed;
     objects:

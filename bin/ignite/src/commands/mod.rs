@@ -16,6 +16,7 @@ pub mod image;
 pub mod inspect;
 pub mod kernel;
 pub mod kill;
+mod limit_flags;
 pub mod logs;
 pub mod manual;
 pub mod network;

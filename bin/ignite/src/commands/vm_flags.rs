@@ -1,6 +1,7 @@
 //! Flags that describe a new VM, and the VM they describe.
 
 use crate::commands::health_flags::HealthFlags;
+use crate::commands::limit_flags::LimitFlags;
 use crate::commands::manifest::read_vms;
 use crate::commands::network_flags::NetworkFlags;
 use crate::commands::pull_source::Runtime;
@@ -10,7 +11,7 @@ use crate::report::UsageError;
 use crate::settings::{Settings, VmOverrides};
 use ignite_api::restart_policy::RestartPolicy;
 use ignite_api::validation::check_id_prefix;
-use ignite_api::vm::{FileMapping, InitMode, Isolation, OciSource, RootDisk, Ssh};
+use ignite_api::vm::{FileMapping, InitMode, Isolation, OciSource, RootDisk, Ssh, StorageSpec};
 use ignite_api::{ImageSource, ObjectMeta, PortMapping, Size, Vm, VmSpec};
 use ignite_engine::PullPolicy;
 use std::path::{Path, PathBuf};
@@ -97,6 +98,9 @@ pub struct VmFlags {
     /// is made; what is blank gets the file system, what holds anything never
     #[arg(short, long, alias = "volume", value_name = "SPEC", value_delimiter = ',')]
     pub volumes: Vec<String>,
+    /// What it may do with its disks and its network.
+    #[command(flatten)]
+    pub limits: LimitFlags,
     /// Whether it does its work.
     #[command(flatten)]
     pub health: HealthFlags,
@@ -311,11 +315,13 @@ impl VmFlags {
         set_unless_auto(&mut spec.vmm, self.vmm.as_ref().or(vmm.as_ref()));
         self.connection.apply(spec)?;
         self.health.apply(spec)?;
+        self.limits.apply(spec);
         if !self.ports.is_empty() {
             spec.network.ports = parse_ports(&self.ports)?;
         }
         if !self.volumes.is_empty() {
-            spec.storage = parse_volumes(&self.volumes, around.working_dir)?;
+            let limits = spec.storage.limits;
+            spec.storage = StorageSpec { limits, ..parse_volumes(&self.volumes, around.working_dir)? };
         }
         if let Some(ssh) = &self.ssh {
             spec.ssh = Some(parse_ssh(ssh, around.working_dir)?);

@@ -88,9 +88,13 @@ fn vm_spec(spec: &VmSpec) -> Value {
     let kernel = vec![("OCI", optional(&spec.kernel.oci)), ("CmdLine", optional(&spec.kernel.cmd_line))];
     let network =
         vec![("Ports", Value::comma_list(spec.network.ports.iter().map(port))), ("Mode", optional(&spec.network.mode))];
+    let limits = spec.storage.limits;
+    let rate = |rate: Option<u64>| Value::or_nil(rate.map(|rate| Value::Int(rate.try_into().unwrap_or(i64::MAX))));
+    let disk_limits = vec![("IOPS", rate(limits.iops)), ("BytesPerSecond", rate(limits.bytes_per_second))];
     let storage = vec![
         ("Volumes", Value::list(spec.storage.volumes.iter().map(volume))),
         ("VolumeMounts", Value::list(spec.storage.volume_mounts.iter().map(volume_mount))),
+        ("Limits", record(&spec.storage.limits, disk_limits)),
     ];
     let env = spec
         .env

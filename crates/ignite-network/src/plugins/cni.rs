@@ -259,12 +259,6 @@ impl CniNetwork {
             exec::find(program, &self.plugin_dirs)?;
         }
         let can_publish = networks.iter().any(|network| network.has_capability("portMappings"));
-        if request.network.bandwidth.is_some() && !networks.iter().any(|network| network.has_capability("bandwidth")) {
-            return Err(NetworkError::CannotGive {
-                network: "cni",
-                what: "a limit of its traffic: it has no plugin with the capability bandwidth",
-            });
-        }
         if let (Some(port), false) = (request.network.ports.first(), can_publish) {
             return Err(NetworkError::CannotPublish { network: "cni", port: port.host_port });
         }
@@ -326,6 +320,11 @@ impl Plugin for CniNetwork {
 
     fn carriers(&self) -> &'static [Carrier] {
         &[Carrier::TapQueue, Carrier::Tap]
+    }
+
+    fn limits_traffic(&self, request: &AttachRequest) -> bool {
+        self.configured(request)
+            .is_ok_and(|networks| networks.iter().any(|network| network.has_capability("bandwidth")))
     }
 
     fn check(&self, request: &AttachRequest) -> Result<(), NetworkError> {

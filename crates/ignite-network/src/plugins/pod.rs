@@ -77,7 +77,6 @@ impl Plugin for PodNetwork {
         let what = match () {
             () if !wanted.ips.is_empty() => "an address (ips): it has its Pod's",
             () if wanted.mac.is_some() => "a MAC address (mac): it has its Pod's",
-            () if wanted.bandwidth.is_some() => "a limit of its traffic (bandwidth)",
             // Ports are the Pod's own: there is no host between, and nothing to publish.
             () => return recorded(&request.names_dir).map(drop),
         };

@@ -93,9 +93,6 @@ impl Plugin for UserNetwork {
         if !request.network.ips.is_empty() {
             return Err(NetworkError::CannotGive { network: "user", what: "an address of its own choice (ips)" });
         }
-        if request.network.bandwidth.is_some() {
-            return Err(NetworkError::CannotGive { network: "user", what: "a limit of its traffic (bandwidth)" });
-        }
         if self.way == Way::Tap {
             tap::check()?;
         }

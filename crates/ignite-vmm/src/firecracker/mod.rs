@@ -114,6 +114,7 @@ impl Driver for FirecrackerDriver {
             needs_vsock: true,
             // aarch64 guests are given a device tree.
             describes_devices: version.has_acpi() || cfg!(target_arch = "aarch64"),
+            limits_traffic: true,
             max_vcpu_count: MAX_VCPU_COUNT,
         })
     }

@@ -3,7 +3,7 @@
 //! Its sections are the bodies of the API's `PUT` requests of the same names.
 
 use super::version::Version;
-use crate::boot_spec::{BootSpec, NicBackend};
+use crate::boot_spec::{BootSpec, DriveLimits, NicBackend, TrafficLimit};
 use serde_json::{Map, Value, json};
 
 /// Where Firecracker finds what it opens.
@@ -64,7 +64,7 @@ fn drives(spec: &BootSpec, paths: &Paths) -> Vec<Value> {
     let drives = spec.drives.iter().zip(&paths.drives);
     drives
         .map(|(drive, path)| {
-            json!({
+            let mut body = json!({
                 // Letters, digits and underscores only.
                 "drive_id": drive.id.replace('-', "_"),
                 "path_on_host": path,
@@ -72,9 +72,38 @@ fn drives(spec: &BootSpec, paths: &Paths) -> Vec<Value> {
                 "is_read_only": drive.is_read_only,
                 // What the guest has flushed is on the host's disk, too.
                 "cache_type": if drive.is_read_only { "Unsafe" } else { "Writeback" },
-            })
+            });
+            if drive.limits != DriveLimits::default() {
+                body["rate_limiter"] = drive_limiter(drive.limits);
+            }
+            body
         })
         .collect()
+}
+
+/// Bursts of a tenth of a second, which are QEMU's.
+fn drive_limiter(limits: DriveLimits) -> Value {
+    let mut body = Map::new();
+    for (name, rate) in [("ops", limits.operations), ("bandwidth", limits.bytes)] {
+        if let Some(rate) = rate {
+            body.insert(name.to_owned(), token_bucket(rate, rate / 10));
+        }
+    }
+    Value::Object(body)
+}
+
+fn traffic_limiter(limit: TrafficLimit) -> Value {
+    json!({ "bandwidth": token_bucket(limit.rate, limit.burst) })
+}
+
+/// Shortest time in which a bucket is filled: shorter ones would be rounded too much to keep the rate.
+const SHORTEST_REFILL_MS: u64 = 10;
+
+/// A bucket is `size` tokens, and empty it is full again after `refill_time` milliseconds.
+fn token_bucket(rate: u64, burst: u64) -> Value {
+    let size = burst.max(rate.div_ceil(1000 / SHORTEST_REFILL_MS));
+    let refill = (u128::from(size) * 1000).div_ceil(u128::from(rate));
+    json!({ "size": size, "refill_time": u64::try_from(refill).unwrap_or(u64::MAX) })
 }
 
 fn interfaces(spec: &BootSpec, version: Version) -> Vec<Value> {
@@ -87,6 +116,11 @@ fn interfaces(spec: &BootSpec, version: Version) -> Vec<Value> {
         body.insert("guest_mac".to_owned(), json!(nic.mac));
         if let (Some(mtu), true) = (nic.mtu, version.has_nic_mtu()) {
             body.insert("mtu".to_owned(), json!(mtu));
+        }
+        for (name, limit) in [("rx_rate_limiter", nic.limits.receive), ("tx_rate_limiter", nic.limits.send)] {
+            if let Some(limit) = limit {
+                body.insert(name.to_owned(), traffic_limiter(limit));
+            }
         }
         interfaces.push(Value::Object(body));
     }

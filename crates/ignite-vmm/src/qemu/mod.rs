@@ -11,7 +11,8 @@ mod machine;
 mod open;
 mod translate;
 
-use crate::boot_spec::{Accelerator, BootSpec, Carrier, DriveLocator, MAX_VCPU_COUNT};
+use crate::boot_spec::{Accelerator, BootSpec, Carrier, DriveLocator, MAX_VCPU_COUNT, TrafficLimits};
+use crate::choice;
 use crate::host::{self, KvmVerdict};
 use crate::host_files::into_async;
 use crate::jail;
@@ -74,6 +75,7 @@ impl Driver for QemuDriver {
             carriers: vec![Carrier::TapQueue, Carrier::Stream],
             needs_vsock: false,
             describes_devices: true,
+            limits_traffic: false,
             max_vcpu_count: MAX_VCPU_COUNT,
         })
     }
@@ -92,6 +94,13 @@ impl Driver for QemuDriver {
             return Err(VmmError::Unsupported {
                 what: format!("a QEMU machine has room for {room} drives and network interfaces together"),
                 hint: "attach fewer".into(),
+            });
+        }
+        if spec.nics.iter().any(|nic| nic.limits != TrafficLimits::default()) {
+            return Err(VmmError::Unfit {
+                vmm: self.name().to_owned(),
+                why: "it does not limit a VM's traffic".into(),
+                hint: choice::TRAFFIC_HINT.into(),
             });
         }
         let program = self.program(arch)?;

@@ -1,7 +1,7 @@
 //! A [`BootSpec`] as QEMU's arguments: pure, no path and no secret in them.
 
 use super::arch::Arch;
-use crate::boot_spec::{AGENT_PORT_NAME, Accelerator, BootSpec, IsolationWanted, NicBackend};
+use crate::boot_spec::{AGENT_PORT_NAME, Accelerator, BootSpec, Drive, IsolationWanted, NicBackend};
 use std::os::fd::RawFd;
 
 /// What the driver found out or decided about the host.
@@ -138,8 +138,27 @@ fn add_drives(argv: &mut Argv, spec: &BootSpec, fds: &Descriptors) {
                 if drive.is_read_only { ",file.read-only=on,file.auto-read-only=off" } else { ",file.discard=unmap" }
             ),
         );
-        argv.option("-device", format!("virtio-blk-device,drive=drive{index},serial={}", drive.id));
+        let node = limited(argv, index, drive).unwrap_or_else(|| format!("drive{index}"));
+        argv.option("-device", format!("virtio-blk-device,drive={node},serial={}", drive.id));
     }
+}
+
+/// The node above a drive's that keeps the guest to its limits, where it has some.
+fn limited(argv: &mut Argv, index: usize, drive: &Drive) -> Option<String> {
+    let limits = [("iops", drive.limits.operations), ("bps", drive.limits.bytes)];
+    let limits: String =
+        limits.iter().filter_map(|(name, rate)| rate.map(|rate| format!(",x-{name}-total={rate}"))).collect();
+    if limits.is_empty() {
+        return None;
+    }
+    argv.option("-object", format!("throttle-group,id=limit{index}{limits}"));
+    let access = if drive.is_read_only { "read-only=on,auto-read-only=off" } else { "read-only=off,discard=unmap" };
+    let node = format!("limited{index}");
+    argv.option(
+        "-blockdev",
+        format!("driver=throttle,node-name={node},throttle-group=limit{index},{access},file=drive{index}"),
+    );
+    Some(node)
 }
 
 fn add_nics(argv: &mut Argv, spec: &BootSpec, fds: &Descriptors) {
@@ -157,10 +176,14 @@ fn add_nics(argv: &mut Argv, spec: &BootSpec, fds: &Descriptors) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boot_spec::{Drive, Nic};
+    use crate::boot_spec::{DriveLimits, Nic, TrafficLimits};
     use crate::qemu::arch;
     use std::fs::File;
     use std::sync::Arc;
+
+    fn drive(id: &str, path: &str, is_read_only: bool) -> Drive {
+        Drive { id: id.into(), path: path.into(), is_read_only, limits: DriveLimits::default() }
+    }
 
     fn spec() -> BootSpec {
         BootSpec {
@@ -170,20 +193,19 @@ mod tests {
             cmdline: "quiet loglevel=3".into(),
             vcpu_count: 2,
             mem_size_mib: 512,
-            drives: vec![
-                Drive { id: "base".into(), path: "/images/base.ext4".into(), is_read_only: true },
-                Drive { id: "writable".into(), path: "/dev/vg/writable".into(), is_read_only: false },
-            ],
+            drives: vec![drive("base", "/images/base.ext4", true), drive("writable", "/dev/vg/writable", false)],
             nics: vec![
                 Nic {
                     mac: "02:00:00:00:00:01".into(),
                     mtu: Some(65_520),
                     backend: NicBackend::Stream(Arc::new(File::open("/dev/null").unwrap().into())),
+                    limits: TrafficLimits::default(),
                 },
                 Nic {
                     mac: "02:00:00:00:00:02".into(),
                     mtu: None,
                     backend: NicBackend::Tap { name: "vm_eth0".into(), netns: None },
+                    limits: TrafficLimits::default(),
                 },
             ],
             isolation: IsolationWanted::BestEffort,
@@ -228,6 +250,18 @@ mod tests {
     fn aarch64_in_software() {
         let host = HostFacts { accelerator: Accelerator::Tcg, tsc_khz: None };
         insta::assert_snapshot!(shown(&spec(), &arch::AARCH64, host));
+    }
+
+    #[test]
+    fn limits_are_kept_by_a_node_above_the_drives() {
+        let host = HostFacts { accelerator: Accelerator::Kvm, tsc_khz: None };
+        let mut spec = spec();
+        spec.drives[0].limits = DriveLimits { operations: Some(100), bytes: Some(5_000_000) };
+        spec.drives[1].limits = DriveLimits { operations: Some(1), bytes: None };
+        let shown = shown(&spec, &arch::X86_64, host);
+        let lines: Vec<&str> =
+            shown.lines().filter(|line| line.contains("limit") || line.contains("virtio-blk-device")).collect();
+        insta::assert_snapshot!(lines.join("\n"));
     }
 
     #[test]

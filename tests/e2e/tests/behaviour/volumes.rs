@@ -53,3 +53,25 @@ pub fn a_disk_is_made_outlives_its_vm_and_has_one_writer() -> Report {
     host.assert_nothing_left();
     Ok(())
 }
+
+/// One boot. Slower than wanted is any machine at times; faster than allowed is none.
+pub fn disks_are_as_slow_as_they_are_told_to_be() -> Report {
+    let host = Host::new();
+    let read = |size: &str, count: u32| {
+        let script = "d=$(grep -lx disk /sys/block/vd*/serial) && d=${d%/serial} && read start rest < /proc/uptime && \
+                      dd if=/dev/${d##*/} of=/dev/null bs=$1 count=$2 iflag=direct 2>/dev/null && \
+                      read end rest < /proc/uptime && echo ${start%.*} ${end%.*}";
+        (script.to_owned(), size.to_owned(), count.to_string())
+    };
+    let vm = host.vm("slow");
+    vm.run_in_background(["--disk-iops", "500", "--disk-mbps", "10", busybox(), "sleep", "3600"]);
+    // 2,000 operations, then 40 MB: four seconds each, less what a tenth of a second holds and what the clock's seconds hide.
+    for (script, size, count) in [read("4k", 2_000), read("1000k", 40)] {
+        let said = vm.exec(["sh", "-c", &script, "sh", &size, &count]).succeeds().text();
+        let seconds: Vec<u64> = said.split_whitespace().map(|number| number.parse().expect("seconds")).collect();
+        assert!(seconds[1] - seconds[0] >= 3, "{count} reads of {size}: {said}");
+    }
+    let refused = host.vm("net").run(["--vmm", "qemu", "--network", "user", "--net-mbps", "10", busybox(), "true"]);
+    refused.exits(125).complains("does not limit a VM's traffic").complains("hint: use a CNI network");
+    Ok(())
+}

@@ -3,7 +3,7 @@
 mod api_description;
 
 use super::*;
-use crate::boot_spec::{Drive, IsolationWanted, Nic};
+use crate::boot_spec::{Drive, IsolationWanted, Nic, TrafficLimits};
 use crate::firecracker::version::OLDEST;
 
 /// The newest version whose API has been read.
@@ -30,6 +30,7 @@ const SECTIONS: &[(&str, &[Field])] = &[
             ("is_root_device", Value::is_boolean, true, 0),
             ("is_read_only", Value::is_boolean, false, 0),
             ("cache_type", is_cache_type, false, 0),
+            ("rate_limiter", Value::is_object, false, 0),
         ],
     ),
     (
@@ -39,6 +40,8 @@ const SECTIONS: &[(&str, &[Field])] = &[
             ("host_dev_name", Value::is_string, true, 0),
             ("guest_mac", Value::is_string, false, 0),
             ("mtu", Value::is_u64, false, 16),
+            ("rx_rate_limiter", Value::is_object, false, 0),
+            ("tx_rate_limiter", Value::is_object, false, 0),
         ],
     ),
     ("vsock", &[("guest_cid", Value::is_u64, true, 0), ("uds_path", Value::is_string, true, 0)]),
@@ -72,12 +75,35 @@ fn spec() -> BootSpec {
         vcpu_count: 2,
         mem_size_mib: 512,
         drives: vec![
-            Drive { id: "base".into(), path: "/images/base.ext4".into(), is_read_only: true },
-            Drive { id: "volume-data".into(), path: "/volumes/data".into(), is_read_only: false },
+            Drive {
+                id: "base".into(),
+                path: "/images/base.ext4".into(),
+                is_read_only: true,
+                limits: DriveLimits::default(),
+            },
+            Drive {
+                id: "volume-data".into(),
+                path: "/volumes/data".into(),
+                is_read_only: false,
+                limits: DriveLimits { operations: Some(500), bytes: Some(50_000_000) },
+            },
         ],
         nics: vec![
-            Nic { mac: "02:00:00:00:00:01".into(), mtu: Some(1450), backend: tap("vm_eth0") },
-            Nic { mac: "02:00:00:00:00:02".into(), mtu: None, backend: tap("vm_eth1") },
+            Nic {
+                mac: "02:00:00:00:00:01".into(),
+                mtu: Some(1450),
+                backend: tap("vm_eth0"),
+                limits: TrafficLimits {
+                    receive: Some(TrafficLimit { rate: 12_500_000, burst: 1_250_000 }),
+                    send: Some(TrafficLimit { rate: 1_250_000, burst: 1 }),
+                },
+            },
+            Nic {
+                mac: "02:00:00:00:00:02".into(),
+                mtu: None,
+                backend: tap("vm_eth1"),
+                limits: TrafficLimits::default(),
+            },
         ],
         isolation: IsolationWanted::BestEffort,
         accelerator: None,
@@ -161,4 +187,19 @@ fn the_table_finds_what_is_wrong() {
 fn what_boot_needs_has_the_last_word_on_the_command_line() {
     let line = kernel_arguments(&spec());
     assert!(line.starts_with("quiet loglevel=3 reboot=t console=ttyS0 reboot=k panic=1 "), "{line}");
+}
+
+#[test]
+fn buckets_keep_their_rate_whatever_the_burst() {
+    for (rate, burst, size, refill) in [
+        (1_000_000, 100_000, 100_000, 100),
+        (1_000_000, 1, 10_000, 10),
+        (1_000_000, 5_000_000, 5_000_000, 5_000),
+        (1, 0, 1, 1000),
+        (3, 0, 1, 334),
+        (1_000_000_000_000, 0, 10_000_000_000, 10),
+        (1, u64::MAX, u64::MAX, u64::MAX),
+    ] {
+        assert_eq!(token_bucket(rate, burst), json!({ "size": size, "refill_time": refill }), "{rate}, {burst}");
+    }
 }
