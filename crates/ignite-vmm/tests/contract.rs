@@ -8,7 +8,7 @@ use ignite_vmm::fake::{FakeDriver, FakeGuest};
 use ignite_vmm::firecracker::FirecrackerDriver;
 use ignite_vmm::{
     Accelerator, BootSpec, Console, Drive, DriveLimits, Driver, Exit, ExitCause, IsolationWanted, Machine, Nic,
-    NicBackend, RunDir, TrafficLimits, VmmError, drivers,
+    NicBackend, RunDir, TrafficLimit, TrafficLimits, VmmError, drivers,
 };
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags};
@@ -233,7 +233,7 @@ async fn a_tap_of_the_machines_own_network_is_opened_there_by_its_name() {
         mac: mac.into(),
         mtu: Some(1500),
         backend: NicBackend::Tap { name: name.into(), netns: netns.clone() },
-        limits: TrafficLimits::default(),
+        limits: TrafficLimits { receive: Some(TrafficLimit { rate: 1_000_000, burst: 100_000 }), send: None },
     };
     let spec = BootSpec { nics: vec![nic("02:00:00:00:00:01", "vm_eth0")], ..row.spec("hang") };
     let mut machine = row.try_boot(&spec).await.unwrap_or_else(|error| panic!("{error}"));
@@ -424,7 +424,10 @@ async fn a_kernel_that_is_none_fails_with_the_vmms_own_words() {
 #[tokio::test]
 async fn a_writable_disk_belongs_to_one_machine_and_a_read_only_one_to_all() {
     for row in process_rows() {
-        let (base, writable) = (row.drive("base", true), row.drive("writable", false));
+        // With limits, of which a machine in use shows that its VMM knows them.
+        let limits = DriveLimits { operations: Some(1_000), bytes: Some(10_000_000) };
+        let limited = |name, is_read_only| Drive { limits, ..row.drive(name, is_read_only) };
+        let (base, writable) = (limited("base", true), limited("writable", false));
         let shared = BootSpec { drives: vec![base.clone()], ..row.spec("hang") };
         let owned = BootSpec { drives: vec![base, writable.clone()], ..row.spec("hang") };
         let mut owner = row.try_boot(&owned).await.unwrap_or_else(|error| panic!("{error}"));
