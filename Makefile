@@ -10,7 +10,7 @@ bashdir = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 zshdir  = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 fishdir = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
-.PHONY: help build demo test lint soak bench install uninstall clean
+.PHONY: help build demo test lint soak bench install install-firecracker uninstall clean
 
 help:
 	@echo 'make demo     install what is missing, build, boot a Debian machine and a task, remove them'
@@ -19,6 +19,7 @@ help:
 	@echo 'make soak     200 cycles of VMs in a CNI network, as root; nothing may remain'
 	@echo 'make bench    measure against the budgets'
 	@echo 'make build    build the release programs into target/release'
+	@echo 'make install-firecracker  fetch Firecracker for this user: a pinned release, verified'
 	@echo 'make install  install programs, completions and manual pages below PREFIX ($(PREFIX))'
 
 demo:
@@ -36,6 +37,11 @@ soak:
 
 bench:
 	@scripts/bench
+
+# A pinned release of its project's, verified, into the data directory; nothing else ever fetches it.
+install-firecracker:
+	@test -x target/release/ignite || { echo 'type `make build` first'; exit 1; }
+	@target/release/ignite doctor --fix
 
 build:
 	$(CARGO) build --release --locked -p ignite -p ignited

@@ -30,6 +30,7 @@
 //!  id prefix           --id-prefix             IGNITE_ID_PREFIX             idPrefix              ignite
 //!  VMM                 --vmm                   IGNITE_VMM                   vmDefaults.vmm        by what the host allows
 //!  Firecracker         --firecracker           IGNITE_FIRECRACKER                                 <data dir>/bin, PATH, /usr/…
+//!  its releases                                IGNITE_FIRECRACKER_RELEASES                        https://github.com/firecracker-…
 //!  VM defaults         flags of run, create                                 vmDefaults            1 CPU, 512MB, 4GB
 //! ```
 //!
@@ -83,6 +84,7 @@ pub struct Settings {
     pub id_prefix: Option<String>,
     spawn_program: PathBuf,
     firecracker: Option<PathBuf>,
+    releases_url: Option<String>,
     program_dirs: Vec<PathBuf>,
     is_root: bool,
     pull: PullOptions,
@@ -97,6 +99,7 @@ impl Settings {
             spawn_program: self.spawn_program.clone(),
             is_root: self.is_root,
             firecracker: self.firecracker.clone(),
+            releases_url: self.releases_url.clone(),
             program_dirs: self.program_dirs.clone(),
             pull: self.pull.clone(),
             boot_dir: PathBuf::from("/boot"),
@@ -198,6 +201,7 @@ pub fn resolve(flags: &GlobalFlags, host: &Host) -> anyhow::Result<Settings> {
             .as_ref()
             .map(|path| host.working_dir.join(path))
             .or_else(|| host.path("IGNITE_FIRECRACKER")),
+        releases_url: host.text("IGNITE_FIRECRACKER_RELEASES")?,
         program_dirs: program_dirs(host),
         is_root: host.uid == 0,
         pull: pull_options(flags, host, config.registry_config_dir)?,

@@ -27,6 +27,7 @@ fn world(vms: u64) -> World {
         is_root: false,
         pull: Default::default(),
         firecracker: None,
+        releases_url: None,
         program_dirs: Vec::new(),
         boot_dir: PathBuf::new(),
         modules_dir: PathBuf::new(),

@@ -11,7 +11,7 @@ use ignite_vmm::choice::{self, Choice, Needs};
 use ignite_vmm::drivers::Programs;
 
 /// Directory of the data directory into which programs are fetched for Ignite.
-const PROGRAM_DIR: &str = "bin";
+pub(crate) const PROGRAM_DIR: &str = "bin";
 
 impl Engine {
     /// Where VMMs may be.

@@ -2,6 +2,8 @@
 
 use crate::engine::Engine;
 use ignite_store::atomic;
+use ignite_vmm::jail::{self, JailSpec};
+use ignite_vmm::{IsolationWanted, drivers};
 
 /// How a check went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,15 +47,11 @@ const LITTLE_SPACE_BYTES: u64 = 2 << 30;
 impl Engine {
     /// Looks at everything a VM needs here.
     pub async fn doctor(&self) -> Vec<Check> {
-        vec![
-            self.check_data_dir(),
-            self.check_run_dir(),
-            self.check_supervisor(),
-            self.check_vmm(),
-            self.check_network(),
-            self.check_kernels(),
-            self.check_images().await,
-        ]
+        let mut checks = vec![self.check_data_dir(), self.check_run_dir(), self.check_supervisor(), self.check_vmm()];
+        checks.extend(self.check_vmm_programs());
+        checks.push(self.check_isolation());
+        checks.extend([self.check_network(), self.check_kernels(), self.check_images().await]);
+        checks
     }
 
     fn check_data_dir(&self) -> Check {
@@ -114,6 +112,74 @@ impl Engine {
                 }
             }
             Err(error) => Check::failure("VMM", error.to_string(), crate::EngineError::from(error).hint()),
+        }
+    }
+
+    /// Each VMM by itself: the one that would run VMs is another question.
+    fn check_vmm_programs(&self) -> Vec<Check> {
+        let shown = |driver: &dyn ignite_vmm::Driver| {
+            let name = match driver.name() {
+                "firecracker" => "Firecracker",
+                _ => "QEMU",
+            };
+            let program = match driver.program() {
+                Ok(program) => program,
+                Err(error) => return Check::warning(name, error.to_string(), crate::EngineError::from(error).hint()),
+            };
+            let detail = match driver.version() {
+                Ok(version) => format!("{version} ({})", program.display()),
+                Err(error) => return Check::warning(name, error.to_string(), crate::EngineError::from(error).hint()),
+            };
+            match driver.capabilities() {
+                Ok(_) => Check::ok(name, detail),
+                Err(error) => {
+                    Check::warning(name, format!("{detail}: {error}"), crate::EngineError::from(error).hint())
+                }
+            }
+        };
+        drivers::all(&self.vmm_programs()).iter().map(|driver| shown(driver.as_ref())).collect()
+    }
+
+    /// How VMMs can be kept from this host, found by making such a jail.
+    fn check_isolation(&self) -> Check {
+        const NAME: &str = "isolation";
+        let run_dir = match tempfile::Builder::new().prefix("doctor-").tempdir_in(self.paths.run()) {
+            Ok(dir) => dir,
+            Err(error) => return Check::failure(NAME, error.to_string(), None),
+        };
+        let limits = jail::Limits { memory_bytes: Some(64 << 20), cpu_percent: Some(100), max_tasks: Some(16) };
+        let probed = jail::probe(&JailSpec {
+            id: format!("doctor-{}", std::process::id()),
+            program: self.settings.spawn_program.clone(),
+            arguments: Vec::new(),
+            inherited: Vec::new(),
+            reopened: Vec::new(),
+            stdio: None,
+            isolation: IsolationWanted::BestEffort,
+            run_dir: run_dir.path().to_owned(),
+            shares: jail::system_libraries(),
+            network: jail::Network::Own,
+            limits,
+        });
+        if let Err(error) = jail::remove_leftovers(run_dir.path()) {
+            return Check::failure(NAME, error.to_string(), None);
+        }
+        let told = match probed {
+            Ok(told) => told,
+            Err(error) => return Check::failure(NAME, error.to_string(), None),
+        };
+        let missing: Vec<String> = told
+            .iter()
+            .filter(|(_, how)| *how != jail::APPLIED)
+            .map(|(measure, how)| format!("{measure}: {how}"))
+            .collect();
+        match missing.is_empty() {
+            true => Check::ok(NAME, format!("VMMs get all of it: {}", told.into_keys().collect::<Vec<_>>().join(", "))),
+            false => Check::warning(
+                NAME,
+                missing.join("; "),
+                Some("VMs run with what there is; --isolation strict refuses them".to_owned()),
+            ),
         }
     }
 

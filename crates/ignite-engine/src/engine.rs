@@ -21,6 +21,8 @@ pub struct Settings {
     /// The Firecracker to use; absent: the first in `bin` of the data directory, `program_dirs`, or where programs usually
     /// are.
     pub firecracker: Option<PathBuf>,
+    /// Where Firecracker's releases are fetched from, when someone asks for that; absent: where its project publishes them.
+    pub releases_url: Option<String>,
     /// Where the user's programs are.
     pub program_dirs: Vec<PathBuf>,
     /// How images are pulled.

@@ -213,6 +213,25 @@ pub enum EngineError {
         /// Why.
         detail: String,
     },
+    /// Firecracker cannot be fetched.
+    #[error("could not fetch Firecracker from {url}")]
+    Firecracker {
+        /// Its archive.
+        url: String,
+        /// Digest of the archive.
+        digest: String,
+        /// Where the program belongs.
+        place: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Its project publishes no Firecracker for this processor.
+    #[error("there is no Firecracker for {cpu}")]
+    NoFirecracker {
+        /// The processor.
+        cpu: String,
+    },
     /// Random numbers cannot be had.
     #[error("could not get random numbers: {0}")]
     Random(String),
@@ -273,7 +292,9 @@ impl EngineError {
             EngineError::Networks(ignite_network::NetworkError::NoSuchNetwork { .. }) | EngineError::NoKernel => {
                 ErrorKind::NotFound
             }
-            EngineError::KernelLacks { .. } | EngineError::Vmm(_) => ErrorKind::Unsupported,
+            EngineError::KernelLacks { .. } | EngineError::NoFirecracker { .. } | EngineError::Vmm(_) => {
+                ErrorKind::Unsupported
+            }
             EngineError::NothingToRun { .. } | EngineError::Volume { .. } => ErrorKind::Invalid,
             EngineError::InUse { .. }
             | EngineError::Denied { .. }
@@ -283,6 +304,7 @@ impl EngineError {
             | EngineError::Detach { .. }
             | EngineError::Networks(_)
             | EngineError::NotListening { .. }
+            | EngineError::Firecracker { .. }
             | EngineError::Package { .. } => ErrorKind::Unavailable,
             EngineError::NoHostKey { .. } => ErrorKind::NotFound,
             EngineError::Disk { .. }
@@ -324,6 +346,12 @@ impl EngineError {
                 _ => None,
             },
             EngineError::Image { source, .. } => source.hint(),
+            EngineError::Firecracker { url, digest, place, .. } => Some(format!(
+                "where there is a way to it, fetch {url} ({digest}), and put the firecracker in it at {}; VMs run on QEMU \
+                 meanwhile",
+                place.display()
+            )),
+            EngineError::NoFirecracker { .. } => Some("VMs run on QEMU here".into()),
             EngineError::ImageMissing(image) => Some(format!("import it: ignite image import {image}")),
             EngineError::NoKernel => Some(
                 "import one: ignite kernel import apt:linux-image-cloud-amd64 (or a .deb, a vmlinux, or `host` for this \

@@ -121,6 +121,10 @@ impl Driver for FakeDriver {
         "fake"
     }
 
+    fn program(&self) -> Result<PathBuf, VmmError> {
+        Ok(PathBuf::from("fake"))
+    }
+
     fn capabilities(&self) -> Result<Capabilities, VmmError> {
         Ok(Capabilities {
             accelerator: Accelerator::Tcg,

@@ -12,6 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub trait Driver: Send + Sync {
     /// Name in the driver table: `qemu`, `firecracker`, `fake`.
     fn name(&self) -> &'static str;
+    /// Where its program is. An error says what to install.
+    fn program(&self) -> Result<PathBuf, VmmError>;
     /// What it can do on this host; asked before the host is touched. An error says what is missing and what to do.
     fn capabilities(&self) -> Result<Capabilities, VmmError>;
     /// The program's version as it says it. Starts the program (tens of milliseconds): for `doctor`, not for a start.

@@ -6,7 +6,7 @@ use crate::render::document::{self, Format};
 use crate::render::text::sanitize;
 use crate::signals::interruptible;
 use anstyle::{AnsiColor, Style};
-use ignite_engine::{Check, CheckStatus};
+use ignite_engine::{Check, CheckStatus, Installed};
 use serde::Serialize;
 use std::io::Write;
 
@@ -16,6 +16,9 @@ pub struct Args {
     /// Print the checks as an object
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     pub output: Option<Format>,
+    /// Fetch what is missing and can be fetched: Firecracker's own release, verified, into the data directory
+    #[arg(long)]
+    pub fix: bool,
 }
 
 #[derive(Serialize)]
@@ -30,6 +33,12 @@ struct Row<'a> {
 /// Prints the checks; 1 when one of them keeps VMs from running.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     let engine = context.engine()?;
+    if args.fix {
+        match interruptible(async { anyhow::Ok(engine.install_firecracker().await?) }).await? {
+            Installed::Before(path) => tracing::info!("Firecracker was there before: {}", path.display()),
+            Installed::Now(path) => tracing::info!("installed Firecracker: {}", path.display()),
+        }
+    }
     let checks = interruptible(async { anyhow::Ok(engine.doctor().await) }).await?;
     match args.output {
         Some(format) => print(&document::render(&checks.iter().map(row).collect::<Vec<_>>(), format)?)?,

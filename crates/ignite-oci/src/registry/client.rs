@@ -51,7 +51,7 @@ pub(crate) struct RawManifest {
 impl RegistryClient {
     pub(crate) fn new(endpoint: Endpoint, options: &PullOptions) -> Result<RegistryClient, OciError> {
         Ok(RegistryClient {
-            http: build_http(&endpoint, options)?,
+            http: build_http(&endpoint.host, endpoint.may_be_plain, &endpoint.trust, options)?,
             plain: AtomicBool::new(endpoint.may_be_plain),
             endpoint,
             options: options.clone(),
@@ -412,7 +412,7 @@ fn digest_header(headers: &HeaderMap) -> Option<Digest> {
     headers.get(DIGEST_HEADER)?.to_str().ok()?.parse().ok()
 }
 
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     parse_retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, jiff::Timestamp::now())
 }
 

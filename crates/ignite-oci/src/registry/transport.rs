@@ -1,17 +1,22 @@
 //! The HTTP client under a registry's: TLS, proxies, and which redirects are followed.
 
-use super::endpoint::{Endpoint, allows_plain_http, is_loopback};
+use super::endpoint::{Trust, allows_plain_http, is_loopback};
 use crate::{OciError, PullOptions};
 use std::sync::Arc;
 
 pub(super) const MAX_REDIRECTS: usize = 10;
 
 /// The HTTP client: TLS by rustls with `ring`, the system's authorities and those configured, no downgrade by redirect.
-pub(super) fn build_http(endpoint: &Endpoint, options: &PullOptions) -> Result<reqwest::Client, OciError> {
+pub(super) fn build_http(
+    host: &str,
+    may_be_plain: bool,
+    trust: &Trust,
+    options: &PullOptions,
+) -> Result<reqwest::Client, OciError> {
     // Fails only when a provider was chosen already, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut certificates = Vec::new();
-    for path in options.ca_certificates.iter().chain(&endpoint.trust.authorities) {
+    for path in options.ca_certificates.iter().chain(&trust.authorities) {
         let failed = |reason: String| OciError::CaCertificate { path: path.clone(), reason };
         let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
         let found = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| failed(error.to_string()))?;
@@ -22,7 +27,7 @@ pub(super) fn build_http(endpoint: &Endpoint, options: &PullOptions) -> Result<r
     }
     let plain_hosts: Vec<String> = [&options.plain_http_hosts[..], &options.insecure_hosts[..]].concat();
     let plain_hosts: Arc<[String]> = plain_hosts.into();
-    let identity = read_identity(endpoint)?;
+    let identity = read_identity(trust)?;
     let build = |only_given: bool| -> Result<reqwest::Client, OciError> {
         let plain_hosts = Arc::clone(&plain_hosts);
         let redirects = reqwest::redirect::Policy::custom(move |attempt| {
@@ -43,8 +48,8 @@ pub(super) fn build_http(endpoint: &Endpoint, options: &PullOptions) -> Result<r
             .redirect(redirects)
             .referer(false)
             .no_proxy();
-        let name = endpoint.host.rsplit_once(':').map_or(endpoint.host.as_str(), |(name, _)| name);
-        if !is_loopback(name) && !is_loopback(&endpoint.host) {
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        if !is_loopback(name) && !is_loopback(host) {
             for proxy in proxies(options)? {
                 builder = builder.proxy(proxy);
             }
@@ -52,7 +57,7 @@ pub(super) fn build_http(endpoint: &Endpoint, options: &PullOptions) -> Result<r
         if let Some(identity) = &identity {
             builder = builder.identity(identity.clone());
         }
-        if endpoint.trust.accepts_any_certificate {
+        if trust.accepts_any_certificate {
             builder = builder.tls_danger_accept_invalid_certs(true);
         }
         let builder = if only_given {
@@ -64,14 +69,14 @@ pub(super) fn build_http(endpoint: &Endpoint, options: &PullOptions) -> Result<r
     };
     match build(false) {
         // A host without any certificate authority can still speak to a plain registry.
-        Err(OciError::HttpClient { .. }) if endpoint.may_be_plain => build(true),
+        Err(OciError::HttpClient { .. }) if may_be_plain => build(true),
         other => other,
     }
 }
 
 /// Who we are there: the first certificate with its key.
-fn read_identity(endpoint: &Endpoint) -> Result<Option<reqwest::Identity>, OciError> {
-    let Some((certificate, key)) = endpoint.trust.identities.first() else { return Ok(None) };
+fn read_identity(trust: &Trust) -> Result<Option<reqwest::Identity>, OciError> {
+    let Some((certificate, key)) = trust.identities.first() else { return Ok(None) };
     let failed = |path: &std::path::Path, reason: String| OciError::CaCertificate { path: path.to_owned(), reason };
     let mut pem = std::fs::read(certificate).map_err(|error| failed(certificate, error.to_string()))?;
     if key != certificate {

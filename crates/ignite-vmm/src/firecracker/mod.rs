@@ -64,17 +64,6 @@ impl FirecrackerDriver {
         FirecrackerDriver { directories, ..Self::default() }
     }
 
-    fn program(&self) -> Result<PathBuf, VmmError> {
-        let found = match &self.program {
-            Some(program) => program.is_file().then(|| program.clone()),
-            None => program::find(PROGRAM, &self.directories),
-        };
-        found.ok_or_else(|| VmmError::ProgramMissing {
-            program: self.program.as_ref().map_or(PROGRAM.to_owned(), |program| program.display().to_string()),
-            hint: format!("put Firecracker {OLDEST} or newer into /usr/local/bin, or use QEMU (--vmm qemu)"),
-        })
-    }
-
     /// The version, where it is one that is driven.
     fn driven_version(&self, program: &Path) -> Result<Version, VmmError> {
         if let Some(version) = self.version.get() {
@@ -94,6 +83,17 @@ impl FirecrackerDriver {
 impl Driver for FirecrackerDriver {
     fn name(&self) -> &'static str {
         "firecracker"
+    }
+
+    fn program(&self) -> Result<PathBuf, VmmError> {
+        let found = match &self.program {
+            Some(program) => program.is_file().then(|| program.clone()),
+            None => program::find(PROGRAM, &self.directories),
+        };
+        found.ok_or_else(|| VmmError::ProgramMissing {
+            program: self.program.as_ref().map_or(PROGRAM.to_owned(), |program| program.display().to_string()),
+            hint: format!("put Firecracker {OLDEST} or newer into /usr/local/bin, let Ignite fetch it (ignite doctor --fix), or use QEMU (--vmm qemu)"),
+        })
     }
 
     fn capabilities(&self) -> Result<Capabilities, VmmError> {

@@ -87,6 +87,9 @@ impl Measure {
 /// Each measure that is missing, and why.
 pub(super) type Missing = BTreeMap<Measure, String>;
 
+/// What is told of a measure that was applied.
+pub const APPLIED: &str = "applied";
+
 /// What `status.isolation` says: each measure of this caller, `applied` or `not applied: why`.
 pub(super) fn told(wanted: IsolationWanted, is_root: bool, missing: &Missing) -> BTreeMap<String, String> {
     // Root needs no user namespace: its machines are users of their own.
@@ -98,7 +101,7 @@ pub(super) fn told(wanted: IsolationWanted, is_root: bool, missing: &Missing) ->
                 (IsolationWanted::BestEffort | IsolationWanted::Strict, Some(reason)) => {
                     format!("not applied: {reason}")
                 }
-                (IsolationWanted::BestEffort | IsolationWanted::Strict, None) => "applied".to_owned(),
+                (IsolationWanted::BestEffort | IsolationWanted::Strict, None) => APPLIED.to_owned(),
             };
             (measure.as_str().to_owned(), said)
         })

@@ -28,7 +28,7 @@ mod step;
 
 pub use cgroup::{Breach, Limits, remove_leftovers};
 pub(crate) use host::{is_machine_uid, machine_uid};
-pub use measure::Measure;
+pub use measure::{APPLIED, Measure};
 pub use process::Process;
 pub use spawn::{JailError, Jailed, probe, spawn};
 pub use spec::{JailSpec, Network, Share, ShareAccess, system_libraries};

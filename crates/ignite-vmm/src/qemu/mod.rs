@@ -41,7 +41,7 @@ impl QemuDriver {
         QemuDriver { program: Some(program.into()) }
     }
 
-    fn program(&self, arch: &Arch) -> Result<PathBuf, VmmError> {
+    fn installed(&self, arch: &Arch) -> Result<PathBuf, VmmError> {
         let found = match &self.program {
             Some(program) => program.is_file().then(|| program.clone()),
             None => program::find(arch.program, &[]),
@@ -59,8 +59,12 @@ impl Driver for QemuDriver {
         "qemu"
     }
 
+    fn program(&self) -> Result<PathBuf, VmmError> {
+        self.installed(host_arch()?)
+    }
+
     fn capabilities(&self) -> Result<Capabilities, VmmError> {
-        let program = self.program(host_arch()?)?;
+        let program = self.program()?;
         let (accelerator, accelerator_note) = match host::kvm() {
             KvmVerdict::Usable => (Accelerator::Kvm, None),
             KvmVerdict::Unusable(reason) => {
@@ -81,7 +85,7 @@ impl Driver for QemuDriver {
     }
 
     fn version(&self) -> Result<String, VmmError> {
-        let said = program::ask_version(&self.program(host_arch()?)?)?;
+        let said = program::ask_version(&self.program()?)?;
         Ok(parse_version(&said).to_owned())
     }
 
@@ -103,7 +107,7 @@ impl Driver for QemuDriver {
                 hint: choice::TRAFFIC_HINT.into(),
             });
         }
-        let program = self.program(arch)?;
+        let program = self.installed(arch)?;
         let accelerator = match spec.accelerator {
             Some(accelerator) => accelerator,
             None => self.capabilities()?.accelerator,

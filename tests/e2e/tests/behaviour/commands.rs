@@ -72,6 +72,9 @@ pub fn doctor_says_what_this_host_can_do() {
     let outcome = Host::new().does(["doctor"]);
     outcome.says("qemu");
     assert!(outcome.code == 0 || outcome.code == 1, "doctor judges: {outcome}");
+    for row in ["VMM", "Firecracker", "QEMU", "isolation"] {
+        outcome.says(row);
+    }
 }
 
 pub fn a_hostile_archive_is_refused_and_leaves_nothing() {
