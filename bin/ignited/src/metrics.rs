@@ -1,15 +1,14 @@
 //! What Prometheus is told. Names are documented in `docs/metrics.md`; a test compares them.
 
 use crate::keeper::{SetReport, Shared};
-use ignite_api::health::Health;
-use ignite_api::{Phase, Vm};
-use ignite_engine::{Engine, Usage};
+use ignite_engine::Engine;
+use ignite_engine::metrics::{Format, Process, Sample};
 use ignite_reconcile::{FleetError, ObjectState, SetStatus, Step};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use std::sync::Arc;
@@ -105,12 +104,9 @@ impl Metrics {
         Metrics { registry, ..metrics }
     }
 
-    /// Everything, in the text format that Prometheus reads (OpenMetrics 1.0). Reads below `/proc`.
-    pub fn encode(&self) -> String {
-        let mut text = String::new();
-        // Writing to a String cannot fail.
-        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
-        text
+    /// Everything. Reads below `/proc`.
+    pub fn encode(&self, format: Format) -> String {
+        format.render(&self.registry)
     }
 
     /// A set has been looked at.
@@ -173,24 +169,6 @@ impl ClearSet for Family<CommitLabels, Gauge> {
     }
 }
 
-/// This process, under the names that every client library of Prometheus uses.
-#[derive(Debug)]
-struct Process;
-
-impl Collector for Process {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let Some((cpu, memory)) = Usage::of_process("self") else { return Ok(()) };
-        let cpu = ConstCounter::new(cpu.as_secs_f64());
-        let name = "process_cpu";
-        let what = "Processor time of ignited";
-        cpu.encode(encoder.encode_descriptor(name, what, Some(&Unit::Seconds), cpu.metric_type())?)?;
-        let memory = ConstGauge::new(i64::try_from(memory).unwrap_or(i64::MAX));
-        let name = "process_resident_memory";
-        let what = "Resident memory of ignited";
-        memory.encode(encoder.encode_descriptor(name, what, Some(&Unit::Bytes), memory.metric_type())?)
-    }
-}
-
 /// The VMs as they were last found.
 struct Vms {
     engine: Engine,
@@ -203,140 +181,12 @@ impl std::fmt::Debug for Vms {
     }
 }
 
-/// One VM at the moment of a scrape.
-struct Sample<'a> {
-    vm: &'a Vm,
-    usage: Option<Usage>,
-    disk: Option<u64>,
-}
-
-impl Sample<'_> {
-    fn labels(&self) -> Vec<(&'static str, String)> {
-        let uid = self.vm.metadata.uid.as_ref().map(ToString::to_string).unwrap_or_default();
-        vec![("name", escaped(&self.vm.metadata.name)), ("uid", uid)]
-    }
-}
-
-/// OpenMetrics 1.0, "Escaping": the encoder writes values as they are.
-fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-}
-
 impl Collector for Vms {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let vms = self.shared.vms();
-        let samples: Vec<Sample<'_>> = vms
-            .iter()
-            .map(|vm| Sample {
-                vm,
-                usage: self.engine.usage(vm),
-                disk: vm.metadata.uid.as_ref().and_then(|uid| self.engine.disk_usage(uid)),
-            })
-            .collect();
-        phases(&mut encoder, &samples)?;
-        healths(&mut encoder, &samples)?;
-        let what = "Times that a VM has been started";
-        counters(&mut encoder, ("ignite_vm_starts", what, None), &samples, |s| Some(f64::from(s.vm.status.starts)))?;
-        let what = "Memory that a VM is given";
-        let limit = |s: &Sample<'_>| Some(s.vm.spec.memory.as_bytes());
-        gauges(&mut encoder, ("ignite_vm_memory_limit", what, Some(&Unit::Bytes)), &samples, limit)?;
-        let what = "Resident memory of a VM's monitor: what the guest has touched, and its own";
-        let memory = |s: &Sample<'_>| s.usage.map(|usage| usage.memory_bytes);
-        gauges(&mut encoder, ("ignite_vm_memory_resident", what, Some(&Unit::Bytes)), &samples, memory)?;
-        let what = "Processor time of a VM's monitor, and so of its guest";
-        let cpu = |s: &Sample<'_>| s.usage.map(|usage| usage.cpu.as_secs_f64());
-        counters(&mut encoder, ("ignite_vm_cpu", what, Some(&Unit::Seconds)), &samples, cpu)?;
-        let what = "What a VM's writable disk takes of the host";
-        gauges(&mut encoder, ("ignite_vm_disk_used", what, Some(&Unit::Bytes)), &samples, |s| s.disk)?;
-        let what = "Bytes that a VM's monitor has read from disks";
-        let read = |s: &Sample<'_>| s.usage.map(|usage| usage.read_bytes as f64);
-        counters(&mut encoder, ("ignite_vm_disk_read", what, Some(&Unit::Bytes)), &samples, read)?;
-        let what = "Bytes that a VM's monitor has written to disks";
-        let written = |s: &Sample<'_>| s.usage.map(|usage| usage.written_bytes as f64);
-        counters(&mut encoder, ("ignite_vm_disk_written", what, Some(&Unit::Bytes)), &samples, written)?;
-        let what = "Bytes that a guest on a CNI network has received";
-        let received = |s: &Sample<'_>| Some(s.usage?.network?.received_bytes as f64);
-        counters(&mut encoder, ("ignite_vm_network_received", what, Some(&Unit::Bytes)), &samples, received)?;
-        let what = "Bytes that a guest on a CNI network has sent";
-        let sent = |s: &Sample<'_>| Some(s.usage?.network?.sent_bytes as f64);
-        counters(&mut encoder, ("ignite_vm_network_sent", what, Some(&Unit::Bytes)), &samples, sent)
+        let samples: Vec<Sample<'_>> = vms.iter().map(|vm| self.engine.metrics_sample(vm)).collect();
+        ignite_engine::metrics::encode(encoder, &samples)
     }
-}
-
-type Description<'a> = (&'a str, &'a str, Option<&'a Unit>);
-
-/// A metric without a sample is not named: its family would be empty.
-fn gauges(
-    encoder: &mut DescriptorEncoder<'_>,
-    (name, what, unit): Description<'_>,
-    samples: &[Sample<'_>],
-    value: impl Fn(&Sample<'_>) -> Option<u64>,
-) -> Result<(), std::fmt::Error> {
-    let mut values = samples.iter().filter_map(|sample| Some((sample, value(sample)?))).peekable();
-    if values.peek().is_none() {
-        return Ok(());
-    }
-    let kind = prometheus_client::metrics::MetricType::Gauge;
-    let mut descriptor = encoder.encode_descriptor(name, what, unit, kind)?;
-    for (sample, value) in values {
-        let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-        gauge.encode(descriptor.encode_family(&sample.labels())?)?;
-    }
-    Ok(())
-}
-
-fn counters(
-    encoder: &mut DescriptorEncoder<'_>,
-    (name, what, unit): Description<'_>,
-    samples: &[Sample<'_>],
-    value: impl Fn(&Sample<'_>) -> Option<f64>,
-) -> Result<(), std::fmt::Error> {
-    let mut values = samples.iter().filter_map(|sample| Some((sample, value(sample)?))).peekable();
-    if values.peek().is_none() {
-        return Ok(());
-    }
-    let kind = prometheus_client::metrics::MetricType::Counter;
-    let mut descriptor = encoder.encode_descriptor(name, what, unit, kind)?;
-    for (sample, value) in values {
-        ConstCounter::new(value).encode(descriptor.encode_family(&sample.labels())?)?;
-    }
-    Ok(())
-}
-
-fn healths(encoder: &mut DescriptorEncoder<'_>, samples: &[Sample<'_>]) -> Result<(), std::fmt::Error> {
-    let mut known = samples.iter().filter_map(|sample| Some((sample, sample.vm.status.health.as_ref()?))).peekable();
-    if known.peek().is_none() {
-        return Ok(());
-    }
-    let what = "1 for the health of a running VM that has a health check, 0 for the others";
-    let kind = prometheus_client::metrics::MetricType::Gauge;
-    let mut descriptor = encoder.encode_descriptor("ignite_vm_health", what, None, kind)?;
-    for (sample, status) in known {
-        for health in Health::ALL {
-            let mut labels = sample.labels();
-            labels.push(("health", health.to_string()));
-            ConstGauge::new(i64::from(status.state == health)).encode(descriptor.encode_family(&labels)?)?;
-        }
-    }
-    Ok(())
-}
-
-fn phases(encoder: &mut DescriptorEncoder<'_>, samples: &[Sample<'_>]) -> Result<(), std::fmt::Error> {
-    if samples.is_empty() {
-        return Ok(());
-    }
-    let what = "1 for the phase that a VM is in, 0 for the others";
-    let kind = prometheus_client::metrics::MetricType::Gauge;
-    let mut descriptor = encoder.encode_descriptor("ignite_vm_phase", what, None, kind)?;
-    for sample in samples {
-        for phase in Phase::ALL {
-            let mut labels = sample.labels();
-            labels.push(("phase", phase.to_string()));
-            let gauge = ConstGauge::new(i64::from(sample.vm.status.phase == phase));
-            gauge.encode(descriptor.encode_family(&labels)?)?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -3,10 +3,12 @@
 #![allow(clippy::print_stdout, reason = "what is measured is told")]
 
 use super::*;
-use ignite_api::{ObjectMeta, Uid, VmSpec};
+use ignite_api::{ObjectMeta, Phase, Uid, Vm, VmSpec};
 use ignite_reconcile::{Action, Controller, Limits, Options, Owner};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
@@ -130,7 +132,7 @@ fn parse(text: &str) -> BTreeMap<&str, FamilyText<'_>> {
 fn the_metrics_are_as_promtool_wants_them() {
     let world = world(3);
     world.lived();
-    let text = world.metrics.encode();
+    let text = world.metrics.encode(Format::OpenMetrics);
     for (name, family) in parse(&text) {
         let kind = family.kind.unwrap_or_else(|| panic!("{name} has no type"));
         assert!(family.help.is_some_and(|help| help.len() > 10), "{name} has no help");
@@ -166,10 +168,31 @@ fn the_metrics_are_as_promtool_wants_them() {
 }
 
 #[test]
+fn promtool_itself_has_nothing_to_say() {
+    let Some(program) = std::env::var_os("IGNITE_TEST_PROMTOOL").filter(|program| !program.is_empty()) else {
+        println!("skipped: promtool is not given (IGNITE_TEST_PROMTOOL; scripts/fetch-promtool brings it)");
+        return;
+    };
+    let world = world(3);
+    world.lived();
+    let mut lint = Command::new(program)
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    lint.stdin.take().unwrap().write_all(world.metrics.encode(Format::Text).as_bytes()).unwrap();
+    let said = lint.wait_with_output().unwrap();
+    let text = [said.stdout, said.stderr].concat();
+    assert!(said.status.success() && text.is_empty(), "{}", String::from_utf8_lossy(&text));
+}
+
+#[test]
 fn every_name_is_documented_and_every_documented_name_is_there() {
     let world = world(1);
     world.lived();
-    let text = world.metrics.encode();
+    let text = world.metrics.encode(Format::OpenMetrics);
     let told: BTreeSet<&str> = parse(&text).into_keys().collect();
     let page = std::fs::read_to_string(DOCUMENT).unwrap();
     let documented: BTreeSet<&str> =
@@ -196,11 +219,11 @@ fn every_name_is_documented_and_every_documented_name_is_there() {
 fn a_scrape_of_a_hundred_vms_is_measured() {
     let world = world(100);
     world.lived();
-    let _warm = world.metrics.encode();
+    let _warm = world.metrics.encode(Format::OpenMetrics);
     let mut times: Vec<Duration> = (0..21)
         .map(|_| {
             let start = Instant::now();
-            let text = world.metrics.encode();
+            let text = world.metrics.encode(Format::OpenMetrics);
             assert_eq!(text.matches("ignite_vm_cpu_seconds_total{").count(), 100);
             start.elapsed()
         })

@@ -15,6 +15,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use ignite::report::{Hinted, UsageError};
+use ignite_engine::metrics::Format;
 use ring::hmac;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -24,8 +25,6 @@ use tokio::net::{TcpListener, UnixListener};
 
 /// Longest body of a webhook: a push event of GitHub.
 const MAX_BODY: usize = 25 << 20;
-/// What Prometheus is told it reads.
-const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Header of GitHub, Gitea and Forgejo: `sha256=` and the HMAC of the body.
 const SIGNATURE: &str = "x-hub-signature-256";
 /// Header of GitLab: the secret itself.
@@ -119,10 +118,11 @@ pub async fn serve_tcp(listener: TcpListener, told: Told) -> anyhow::Result<()> 
     axum::serve(listener, router.with_state(told)).await.context("serving metrics broke")
 }
 
-async fn metrics(State(told): State<Told>) -> Response {
+async fn metrics(State(told): State<Told>, headers: HeaderMap) -> Response {
+    let format = Format::accepted(headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()));
     // It reads files of every VM.
-    match tokio::task::spawn_blocking(move || told.metrics.encode()).await {
-        Ok(text) => ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response(),
+    match tokio::task::spawn_blocking(move || told.metrics.encode(format)).await {
+        Ok(text) => ([(header::CONTENT_TYPE, format.media_type())], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }

@@ -79,6 +79,16 @@ impl Paths {
     pub fn run_vm(&self, uid: &Uid) -> PathBuf {
         self.run_vms().join(uid.as_str())
     }
+    /// The socket of a live VM's metrics.
+    pub fn metrics_socket(&self, uid: &Uid) -> PathBuf {
+        self.run_vm(uid).join("prometheus.sock")
+    }
+
+    /// Its name beside the VM, where Weave Ignite had it.
+    pub fn metrics_link(&self, uid: &Uid) -> PathBuf {
+        self.vm(uid).join("prometheus.sock")
+    }
+
     /// The supervisor's control socket.
     pub fn control_socket(&self, uid: &Uid) -> PathBuf {
         self.run_vm(uid).join("control.sock")

@@ -4,6 +4,7 @@
 //!  engine --launch.json, lock, ready pipe--> ignite-spawn
 //!                                             supervise: network -> boot -> hello -> configure -> Running
 //!            control.sock  <----------------  server: one connection, one request
+//!         prometheus.sock  <----------------  metrics_socket: what the VM takes
 //!                                             one event loop: machine exit | agent | control | deadline | signal
 //!                                             -> teardown: all undone, all errors kept -> final status
 //! ```
@@ -21,6 +22,8 @@ pub mod guest_network;
 pub mod health;
 pub mod launch;
 pub mod life;
+pub mod metrics;
+pub mod metrics_socket;
 pub mod restart;
 pub mod rotate;
 pub mod run;
@@ -29,6 +32,7 @@ pub mod server;
 pub mod shared;
 pub mod supervise;
 pub mod task_log;
+pub mod usage;
 pub mod vmm_record;
 mod volumes;
 

@@ -147,6 +147,9 @@ async fn live(
     let failed = |source| SupervisorError::Listen { path: socket.clone(), source };
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let server = Server::start(&socket, shared.clone())?;
+    // VMs run without metrics, too.
+    let _metrics = crate::metrics_socket::MetricsSocket::start(uid, Objects::new(&launch.data_dir), paths)
+        .inspect_err(|error| tracing::warn!("{}", error.chain()));
     ready.tell(&ReadyEvent::Listening).await;
     let mut run = Run {
         launch,

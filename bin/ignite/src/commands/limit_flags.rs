@@ -48,6 +48,5 @@ mod tests {
         assert_eq!((spec.storage.limits.iops, spec.storage.limits.bytes_per_second), (Some(50), Some(20_000_000)));
         let bandwidth = spec.network.bandwidth.unwrap();
         assert_eq!((bandwidth.ingress_rate, bandwidth.egress_burst), (100_000_000, 10_000_000));
-        assert!(ignite_api::validation::MAX_DISK_RATE >= 100_000 * MEGA);
     }
 }

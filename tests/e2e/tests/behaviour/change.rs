@@ -2,6 +2,8 @@
 
 use ignite_e2e::Host;
 use ignite_e2e::images::busybox;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 
 /// `stats` against the guest's own `/proc`, idle and busy; one boot. Then what `update` and `rename` do to what runs.
 pub fn stats_agree_with_the_guest_and_what_runs_is_updated_and_renamed() {
@@ -33,6 +35,25 @@ pub fn stats_agree_with_the_guest_and_what_runs_is_updated_and_renamed() {
     assert!(cpu(&busy, "guest") > 2.0 * cpu(&seen, "guest") && cpu(&busy, "guest") <= 110.0, "{seen} {busy}");
     assert!(cpu(&busy, "host") > 0.0, "{busy}");
     host.does(["stats", "--no-stream"]).succeeds().says("MEM USAGE / LIMIT").says(vm.name());
+
+    // Prometheus is told the same, where Weave Ignite's VMs told it.
+    let socket = host.data_dir().join("vm").join(vm.uid()).join("prometheus.sock");
+    let mut scrape = UnixStream::connect(&socket).expect("a socket beside the VM");
+    scrape.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("ask");
+    let mut told = String::new();
+    scrape.read_to_string(&mut told).expect("hear");
+    let sample = |name: &str| {
+        let line = told
+            .lines()
+            .find(|line| line.starts_with(&format!("{name}{{")))
+            .unwrap_or_else(|| panic!("{name} in {told}"));
+        line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok()).expect("a value")
+    };
+    assert_eq!(sample("ignite_vm_memory_limit_bytes"), f64::from(256 << 20));
+    assert!(
+        sample("ignite_vm_cpu_seconds_total") > 0.0 && sample("ignite_vm_disk_written_bytes_total") >= 0.0,
+        "{told}"
+    );
 
     let pid = vm.supervisor().expect("a supervisor").pid;
     host.does(["update", "--cpus", "2", "--label", "tier=db", "--stop-timeout", "1", vm.name()])
