@@ -143,7 +143,7 @@ mod tests {
     #[tokio::test]
     async fn a_scrape_of_any_path_tells_of_the_one_vm_until_it_ends() {
         let dir = tempfile::tempdir().unwrap();
-        let paths = Paths::new(&dir.path().join("data"), &dir.path().join("run"));
+        let paths = Paths::new(dir.path().join("data"), dir.path().join("run"));
         let vms: Objects<Vm> = Objects::new(&dir.path().join("data"));
         let uid = Uid::parse("0123456789abcdef").unwrap();
         let meta = ObjectMeta { name: "web\"x".to_owned(), uid: Some(uid.clone()), ..ObjectMeta::default() };
