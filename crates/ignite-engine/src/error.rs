@@ -265,6 +265,20 @@ impl EngineError {
         move |source| EngineError::File { action, path, source }
     }
 
+    /// It failed because a disk of the host, or what its user may have of it, is full.
+    pub(crate) fn is_storage_full(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<std::io::Error>()
+                && matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+            {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+
     /// Which of the few kinds it is.
     pub fn kind(&self) -> ErrorKind {
         use ignite_oci::OciError;
@@ -329,6 +343,13 @@ impl EngineError {
 
     /// What to do next, with the command to type where there is one.
     pub fn hint(&self) -> Option<String> {
+        if self.is_storage_full() {
+            return Some(
+                "see what takes the space: ignite system df; free some: ignite system prune; or use a larger disk: ignite \
+                 --data-dir DIR"
+                    .into(),
+            );
+        }
         match self {
             EngineError::Query(QueryError::NotFound { kind, .. }) => Some(match *kind {
                 "VM" => "see what there is: ignite ps -a".into(),
@@ -342,7 +363,6 @@ impl EngineError {
                 std::io::ErrorKind::PermissionDenied => {
                     Some("use a directory of your own: ignite --data-dir DIR, or IGNITE_DATA_DIR=DIR".into())
                 }
-                std::io::ErrorKind::StorageFull => Some("free some space: ignite image prune".into()),
                 _ => None,
             },
             EngineError::Image { source, .. } => source.hint(),

@@ -5,7 +5,7 @@ use crate::error::EngineError;
 use crate::images::file_digest;
 use crate::progress::{FetchProgress, Progress};
 use ignite_api::{API_VERSION, Image, ImageReference, ImageSource, ObjectMeta, Uid};
-use ignite_oci::{HistoryEntry, OciError, SavedImage};
+use ignite_oci::{HistoryEntry, SavedImage};
 use ignite_store::StoreError;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -146,18 +146,22 @@ impl Engine {
             engine.imports.begin();
             let listener = FetchProgress::new(progress.clone());
             let options = engine.pull_options();
-            let fetched = ignite_oci::fetch_all(&store, &mut *archive, path.as_deref(), &options, &*listener);
-            if fetched.as_ref().is_err_and(OciError::is_storage_full) {
+            let mut load = || {
+                let fetched = ignite_oci::fetch_all(&store, &mut *archive, path.as_deref(), &options, &*listener);
+                let mut images = Vec::new();
+                for stored in fetched.map_err(failed)? {
+                    let (key, base) = engine.ensure_base(&stored, &*progress)?;
+                    let source = source_of(&stored.name, path.as_deref());
+                    images.push(engine.store_image(stored.name.clone(), source, stored, key, base)?);
+                }
+                Ok(images)
+            };
+            let loaded: Result<_, EngineError> = load();
+            if loaded.as_ref().is_err_and(EngineError::is_storage_full) {
                 drop(lease);
                 engine.free_unreferenced()?;
             }
-            let mut images = Vec::new();
-            for stored in fetched.map_err(failed)? {
-                let (key, base) = engine.ensure_base(&stored, &*progress)?;
-                let source = source_of(&stored.name, path.as_deref());
-                images.push(engine.store_image(stored.name.clone(), source, stored, key, base)?);
-            }
-            Ok(images)
+            loaded
         })
         .await
     }

@@ -87,20 +87,25 @@ impl Engine {
         let listener = FetchProgress::new(progress.clone());
         let begun = Instant::now();
         let input: Option<&mut (dyn Read + Send)> = stdin.as_deref_mut().map(|input| input as _);
-        let fetched = ignite_oci::fetch(&store, &source, input, &options, listener).await;
-        if fetched.as_ref().is_err_and(OciError::is_storage_full) {
-            // What came of the image would only keep the disk full.
-            drop(lease);
-            self.blocking(|engine| engine.free_unreferenced()).await?;
-        }
-        let stored = fetched.map_err(failed)?;
-        tell_duration("pull", begun);
-        progress.event(ProgressEvent::PhaseDone("pull"));
-        let name = name.unwrap_or_else(|| wanted_name.unwrap_or_else(|| stored.name.clone()));
-        ignite_api::names::check_object_name(&name).map_err(|error| EngineError::Invalid(error.to_string()))?;
-        let image = stored.clone();
-        let listener = progress.clone();
-        let (key, base) = self.blocking(move |engine| engine.ensure_base(&image, &*listener)).await?;
+        let made = async {
+            let stored = ignite_oci::fetch(&store, &source, input, &options, listener).await.map_err(failed)?;
+            tell_duration("pull", begun);
+            progress.event(ProgressEvent::PhaseDone("pull"));
+            let name = name.unwrap_or_else(|| wanted_name.unwrap_or_else(|| stored.name.clone()));
+            ignite_api::names::check_object_name(&name).map_err(|error| EngineError::Invalid(error.to_string()))?;
+            let (image, listener) = (stored.clone(), progress.clone());
+            let (key, base) = self.blocking(move |engine| engine.ensure_base(&image, &*listener)).await?;
+            Ok::<_, EngineError>((name, stored, key, base))
+        };
+        let (name, stored, key, base) = match made.await {
+            Err(error) if error.is_storage_full() => {
+                // What came of the image would only keep the disk full.
+                drop(lease);
+                self.blocking(|engine| engine.free_unreferenced()).await?;
+                return Err(error);
+            }
+            made => made?,
+        };
         let begun = Instant::now();
         let image = self.blocking(move |engine| engine.store_image(name, source, stored, key, base)).await?;
         tell_duration("record", begun);

@@ -263,11 +263,6 @@ impl OciError {
         }
     }
 
-    /// True when the disk of the store is full.
-    pub fn is_storage_full(&self) -> bool {
-        matches!(self, OciError::Store { source, .. } if is_full(source))
-    }
-
     /// The pause the server asked for.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {

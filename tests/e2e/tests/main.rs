@@ -111,6 +111,8 @@ const TESTS: &[Test] = tests! {
         a_flipped_bit_is_found_and_archives_carry_several_images;
     killed_imports:
         an_import_killed_ten_times_goes_on_with_what_was_verified;
+    full_disk:
+        an_import_that_fills_the_disk_says_so_and_leaves_the_store_as_it_was;
     registry:
         an_image_of_a_registry_runs
         a_password_is_taken_from_docker_config

@@ -6,6 +6,7 @@ pub mod copy;
 pub mod crash;
 pub mod events;
 pub mod exec;
+pub mod full_disk;
 pub mod health;
 pub mod ignited;
 pub mod kernels;
