@@ -67,6 +67,8 @@ pub enum OciError {
     HttpClient { source: reqwest::Error },
     #[error("certificate authority {}: {reason}", path.display())]
     CaCertificate { path: PathBuf, reason: String },
+    #[error("client certificate {}: {reason}", path.display())]
+    ClientCertificate { path: PathBuf, reason: String },
     #[error("proxy {proxy:?} is invalid")]
     InvalidProxy { proxy: String, source: reqwest::Error },
     #[error("credentials for {registry} from {}: {reason}", config.display())]
@@ -171,6 +173,10 @@ impl OciError {
             OciError::Unreachable { registry, .. } => Some(format!(
                 "check the name and the network: curl -v https://{registry}/v2/ (a registry without TLS must be listed as plain http, one with its own authority needs its certificate configured)"
             )),
+            OciError::ClientCertificate { .. } => Some(
+                "a registry's directory in certs.d holds NAME.cert and NAME.key, both PEM: see containers-certs.d(5)"
+                    .to_owned(),
+            ),
             OciError::Untrusted { registry, .. } => Some(format!(
                 "trust its authority: put the certificate into /etc/containers/certs.d/{registry}/ca.crt, or use \
                  --ca-certificate FILE"
@@ -231,6 +237,7 @@ impl OciError {
             OciError::PlainHttpRefused { .. }
             | OciError::HttpClient { .. }
             | OciError::CaCertificate { .. }
+            | OciError::ClientCertificate { .. }
             | OciError::Credentials { .. }
             | OciError::Unreachable { .. }
             | OciError::Untrusted { .. }

@@ -92,7 +92,7 @@ async fn credentials_come_from_the_docker_configuration() {
         return;
     }
     let image = TestImage::new("amd64", &[b"private"]);
-    let setup = Setup { user: Some(("joe", "s:cret")), tls: None };
+    let setup = Setup { user: Some(("joe", "s:cret")), ..Setup::default() };
     let registry = TestRegistry::start(&setup);
     registry.push(&image, NAME, &setup);
     let (dir, store) = store();
@@ -120,7 +120,7 @@ async fn a_credential_helper_is_asked() {
         return;
     }
     let image = TestImage::new("amd64", &[b"private"]);
-    let setup = Setup { user: Some(("joe", "secret")), tls: None };
+    let setup = Setup { user: Some(("joe", "secret")), ..Setup::default() };
     let registry = TestRegistry::start(&setup);
     registry.push(&image, NAME, &setup);
     let (dir, store) = store();
@@ -522,7 +522,7 @@ async fn a_registry_with_its_own_authority_needs_its_certificate() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let setup = Setup { user: None, tls: Some((certificate.clone(), key)) };
+    let setup = Setup { tls: Some((certificate.clone(), key)), ..Setup::default() };
     let registry = TestRegistry::start(&setup);
     let image = TestImage::new("amd64", &[b"tls"]);
     registry.push(&image, NAME, &setup);

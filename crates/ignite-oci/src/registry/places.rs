@@ -81,9 +81,16 @@ fn with_certificates(mut endpoint: Endpoint, options: &PullOptions) -> Result<En
                 let key = certificate.with_extension("key");
                 if !key.is_file() {
                     let reason = format!("its key {} is not there", key.display());
-                    return Err(OciError::CaCertificate { path: certificate, reason });
+                    return Err(OciError::ClientCertificate { path: certificate, reason });
                 }
                 endpoint.trust.identities.push((certificate, key));
+            }
+            for key in with_end("key") {
+                let certificate = key.with_extension("cert");
+                if !certificate.is_file() {
+                    let reason = format!("it is not there, and its key {} is", key.display());
+                    return Err(OciError::ClientCertificate { path: certificate, reason });
+                }
             }
             if endpoint.registry == endpoint.host {
                 break;
@@ -122,9 +129,12 @@ mod tests {
         assert_eq!(found[0].trust.authorities, [host.join("ca.crt")]);
         assert_eq!(found[0].trust.identities, [(host.join("me.cert"), host.join("me.key"))]);
         assert!(places(&"reg.lan:5001/a".parse().unwrap(), &options).unwrap()[0].trust.authorities.is_empty());
-        std::fs::remove_file(host.join("me.key")).unwrap();
-        let error = places(&"reg.lan:5000/a".parse().unwrap(), &options).unwrap_err().to_string();
-        assert!(error.contains("me.key"), "{error}");
+        for (gone, says) in [("me.key", "me.cert: its key "), ("me.cert", "me.cert: it is not there, and its key ")] {
+            std::fs::remove_file(host.join(gone)).unwrap();
+            let error = places(&"reg.lan:5000/a".parse().unwrap(), &options).unwrap_err().to_string();
+            assert!(error.contains(says) && error.contains("me.key"), "{error}");
+            std::fs::write(host.join(gone), "").unwrap();
+        }
     }
 
     #[test]

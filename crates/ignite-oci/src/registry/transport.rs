@@ -2,6 +2,10 @@
 
 use super::endpoint::{Trust, allows_plain_http, is_loopback};
 use crate::{OciError, PullOptions};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use std::path::Path;
 use std::sync::Arc;
 
 pub(super) const MAX_REDIRECTS: usize = 10;
@@ -77,15 +81,25 @@ pub(super) fn build_http(
 /// Who we are there: the first certificate with its key.
 fn read_identity(trust: &Trust) -> Result<Option<reqwest::Identity>, OciError> {
     let Some((certificate, key)) = trust.identities.first() else { return Ok(None) };
-    let failed = |path: &std::path::Path, reason: String| OciError::CaCertificate { path: path.to_owned(), reason };
-    let mut pem = std::fs::read(certificate).map_err(|error| failed(certificate, error.to_string()))?;
+    let failed = |path: &Path, reason: String| OciError::ClientCertificate { path: path.to_owned(), reason };
+    let read = |path: &Path| std::fs::read(path).map_err(|error| failed(path, error.to_string()));
+    let (mut pem, key_pem) = (read(certificate)?, read(key)?);
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let chain = chain.ok().filter(|chain| !chain.is_empty());
+    let chain = chain.ok_or_else(|| failed(certificate, "it holds no PEM certificate".to_owned()))?;
+    // What is wrong with a key must not quote it.
+    let parsed = PrivateKeyDer::from_pem_slice(&key_pem);
+    let parsed = parsed.map_err(|_| failed(key, "it holds no private key in PEM that is not encrypted".to_owned()))?;
+    let pair = CertifiedKey::from_der(chain, parsed, &rustls::crypto::ring::default_provider());
+    if let Err(error) = pair.and_then(|pair| pair.keys_match()) {
+        return Err(failed(certificate, format!("it does not go with the key {}: {error}", key.display())));
+    }
     if key != certificate {
         pem.push(b'\n');
-        pem.extend(std::fs::read(key).map_err(|error| failed(key, error.to_string()))?);
+        pem.extend(key_pem);
     }
-    // What is wrong with a key must not quote it.
     let identity = reqwest::Identity::from_pem(&pem);
-    identity.map(Some).map_err(|_| failed(certificate, "with its key it is no PEM certificate of ours".to_owned()))
+    identity.map(Some).map_err(|_| failed(certificate, format!("it cannot be used with {}", key.display())))
 }
 
 fn proxies(options: &PullOptions) -> Result<Vec<reqwest::Proxy>, OciError> {

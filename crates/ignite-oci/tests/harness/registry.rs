@@ -23,6 +23,8 @@ pub struct Setup {
     pub user: Option<(&'static str, &'static str)>,
     /// Certificate and key files.
     pub tls: Option<(std::path::PathBuf, std::path::PathBuf)>,
+    /// Certificates of this authority are asked for, and the directory that holds one (containers-certs.d(5)).
+    pub clients: Option<(std::path::PathBuf, std::path::PathBuf)>,
 }
 
 impl TestRegistry {
@@ -33,8 +35,12 @@ impl TestRegistry {
             dir.path().join("data").display()
         );
         if let Some((certificate, key)) = &setup.tls {
-            let tls = format!("  tls: {{certificate: {}, key: {}}}\n", certificate.display(), key.display());
-            config.push_str(&tls);
+            let clients = self::clients(setup);
+            config.push_str(&format!(
+                "  tls: {{certificate: {}, key: {}{clients}}}\n",
+                certificate.display(),
+                key.display()
+            ));
         }
         if let Some((user, password)) = setup.user {
             let file = dir.path().join("htpasswd");
@@ -110,11 +116,19 @@ impl TestRegistry {
         if let Some((user, password)) = setup.user {
             command.arg(format!("--dest-creds={user}:{password}"));
         }
+        if let Some((_, certificates)) = &setup.clients {
+            command.arg(format!("--dest-cert-dir={}", certificates.display()));
+        }
         command.arg(format!("oci:{}:pushed", dir.path().display()));
         command.arg(format!("docker://{}/{name}", self.address));
         let output = command.env("HOME", dir.path()).output().unwrap();
         assert!(output.status.success(), "skopeo: {}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+fn clients(setup: &Setup) -> String {
+    let authority = setup.clients.as_ref().map(|(authority, _)| format!(", clientcas: [{}]", authority.display()));
+    authority.unwrap_or_default()
 }
 
 impl Drop for TestRegistry {
