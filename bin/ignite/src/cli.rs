@@ -2,8 +2,8 @@
 
 use crate::commands::{
     apply, attach, completion, cp, create, delete, diff, doctor, events, exec, generate, image, inspect, kernel, kill,
-    logs, manual, network, pause, proxy, ps, rename, restart, restore, rm, run, schema, ssh, stack, start, stats, stop,
-    system, unpause, update, version, vm, wait,
+    login, logout, logs, manual, network, pause, proxy, ps, rename, restart, restore, rm, run, schema, ssh, stack,
+    start, stats, stop, system, unpause, update, version, vm, wait,
 };
 use crate::context::Context;
 use crate::report::Caller;
@@ -153,6 +153,10 @@ pub enum Command {
     /// Remove images; the same as `image rm`
     #[command(hide = true)]
     Rmi(image::rm::Args),
+    /// Log in to a registry: the credentials are tried, and kept for pulls
+    Login(login::Args),
+    /// Log out of a registry
+    Logout(logout::Args),
     /// Manage kernels
     #[command(visible_alias = "kernels")]
     Kernel(kernel::Args),
@@ -214,6 +218,8 @@ impl Command {
             Command::Stack(args) => stack::run(args, context).await,
             Command::Image(args) => image::run(args, context).await,
             Command::Rmi(args) => image::rm::run(args, context).await,
+            Command::Login(args) => login::run(args, context).await,
+            Command::Logout(args) => logout::run(args, context).await,
             Command::Kernel(args) => kernel::run(args, context).await,
             Command::Rmk(args) => kernel::rm::run(args, context).await,
             Command::Network(args) => network::run(args, context).await,

@@ -42,6 +42,13 @@ impl Context {
         }
     }
 
+    /// Tells the user, unless they would rather hear nothing.
+    pub fn note(&self, text: &str) {
+        if !self.is_quiet() {
+            crate::report::note(text);
+        }
+    }
+
     /// True when only ids are wanted.
     pub fn is_quiet(&self) -> bool {
         self.settings.quiet

@@ -3,7 +3,7 @@
 //! ```text
 //! error: could not pull redis:7
 //!   caused by: registry answered 401
-//! hint: log in with `docker login`
+//! hint: log in with `ignite login`
 //! ```
 
 use crate::render::text::sanitize;

@@ -32,6 +32,30 @@ impl Drop for RawMode {
     }
 }
 
+/// What is typed at standard input's terminal is not shown while this lives.
+#[derive(Debug)]
+pub struct NoEcho(());
+
+impl NoEcho {
+    /// Stops showing; the end of a line still goes to the reader.
+    pub fn enter() -> io::Result<NoEcho> {
+        let stdin = io::stdin();
+        let original = termios::tcgetattr(&stdin)?;
+        let mut silent = original.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        *lock() = Some(original);
+        let guard = NoEcho(());
+        termios::tcsetattr(&stdin, OptionalActions::Flush, &silent)?;
+        Ok(guard)
+    }
+}
+
+impl Drop for NoEcho {
+    fn drop(&mut self) {
+        restore();
+    }
+}
+
 /// While this lives, a typed Ctrl-C is not shown as `^C`, which would push what is drawn out of its place.
 #[derive(Debug)]
 pub struct HiddenKeys(());

@@ -38,6 +38,9 @@ pub enum EngineError {
         #[source]
         source: ignite_oci::OciError,
     },
+    /// A registry, or what is kept of credentials for it, is the trouble.
+    #[error(transparent)]
+    Registry(ignite_oci::OciError),
     /// The image is not here and may not be pulled.
     #[error("the image {0} is not imported")]
     ImageMissing(String),
@@ -295,9 +298,11 @@ impl EngineError {
                 }
                 StoreError::Io { .. } | StoreError::Damaged { .. } | StoreError::NoUid { .. } => ErrorKind::Failed,
             },
-            EngineError::Image { source, .. } => match source {
+            EngineError::Image { source, .. } | EngineError::Registry(source) => match source {
                 OciError::NotFound { .. } | OciError::NoSuchImage { .. } => ErrorKind::NotFound,
-                OciError::Unauthorized { .. } | OciError::Denied { .. } => ErrorKind::Denied,
+                OciError::Unauthorized { .. } | OciError::Denied { .. } | OciError::LoginRefused { .. } => {
+                    ErrorKind::Denied
+                }
                 OciError::Unreachable { .. } | OciError::RateLimited { .. } => ErrorKind::Unavailable,
                 OciError::EngineUnreachable { .. } | OciError::NoPlaceHas { .. } => ErrorKind::Unavailable,
                 OciError::Blocked { .. } => ErrorKind::Denied,
@@ -365,7 +370,7 @@ impl EngineError {
                 }
                 _ => None,
             },
-            EngineError::Image { source, .. } => source.hint(),
+            EngineError::Image { source, .. } | EngineError::Registry(source) => source.hint(),
             EngineError::Firecracker { url, digest, place, .. } => Some(format!(
                 "where there is a way to it, fetch {url} ({digest}), and put the firecracker in it at {}; VMs run on QEMU \
                  meanwhile",

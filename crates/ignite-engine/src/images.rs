@@ -6,7 +6,7 @@ use crate::layers::{as_sources, layers_of};
 use crate::progress::{FetchProgress, Progress, ProgressEvent};
 use ignite_api::image::{Image, ImageStatus, OciSourceStatus};
 use ignite_api::{API_VERSION, ImageReference, ImageSource, ObjectMeta, Size, Uid, Vm};
-use ignite_oci::{ContentStore, OciError, PullOptions, StoredImage};
+use ignite_oci::{ContentStore, Keeper, OciError, PullOptions, StoredImage};
 use ignite_store::{FileLock, StoreError, atomic};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -266,6 +266,16 @@ impl Engine {
                 Err((_, error)) => return Err(error.into()),
             }
         }
+    }
+
+    /// Asks a registry whether it takes this user and password, and keeps them where pulls find them.
+    pub async fn login(&self, registry: &str, user: &str, password: &str) -> Result<Keeper, EngineError> {
+        ignite_oci::login(registry, user, password, &self.settings.pull).await.map_err(EngineError::Registry)
+    }
+
+    /// Forgets the credentials of a registry, and says where there were some.
+    pub async fn logout(&self, registry: &str) -> Result<Vec<Keeper>, EngineError> {
+        ignite_oci::logout(registry, &self.settings.pull).await.map_err(EngineError::Registry)
     }
 
     /// All imported images.

@@ -64,7 +64,7 @@ pub use engine::{Engine, Settings};
 pub use error::{EngineError, ErrorKind};
 pub use events::{EventOptions, EventReader};
 pub use firecracker_release::Installed;
-pub use ignite_oci::{ContainerdOptions, HistoryEntry, Platform, Proxies, PullOptions};
+pub use ignite_oci::{ContainerdOptions, HistoryEntry, Keeper, Platform, Proxies, PullOptions};
 pub use ignite_supervisor::metrics;
 pub use image_content::{Damage, ImageVerdict};
 pub use images::{ImportImage, PruneReport, PullPolicy};

@@ -81,6 +81,8 @@ pub enum OciError {
     UnsupportedChallenge { registry: String, challenge: String },
     #[error("{registry} refuses access to {repository}{}: {message}", if *with_credentials { " with the configured credentials" } else { "" })]
     Unauthorized { registry: String, repository: String, with_credentials: bool, message: String },
+    #[error("{registry} refuses this user and password: {message}")]
+    LoginRefused { registry: String, message: String },
     #[error("{registry} denies access to {repository}: {message}")]
     Denied { registry: String, repository: String, message: String },
     #[error("{reference} not found")]
@@ -141,19 +143,22 @@ impl OciError {
             OciError::Unauthorized { registry, repository, with_credentials, .. } => {
                 Some(match (registry.as_str(), with_credentials) {
                     ("docker.io", false) => format!(
-                        "Docker Hub says this of repositories that do not exist, too: check the name {repository:?}; for a private one log in: docker login"
+                        "Docker Hub says this of repositories that do not exist, too: check the name {repository:?}; for a private one log in: ignite login"
                     ),
                     ("docker.io", true) => format!(
                         "Docker Hub says this of repositories that do not exist, too: check the name {repository:?}, then the credentials in ~/.docker/config.json"
                     ),
                     (_, false) => {
-                        format!("log in, so that ~/.docker/config.json has credentials: docker login {registry}")
+                        format!("log in, so that ~/.docker/config.json has credentials: ignite login {registry}")
                     }
-                    (_, true) => format!("check the credentials in ~/.docker/config.json: docker login {registry}"),
+                    (_, true) => format!("check the credentials in ~/.docker/config.json: ignite login {registry}"),
                 })
             }
+            OciError::LoginRefused { .. } => {
+                Some("check both; where the registry has two factors, use a token of yours in place of the password".into())
+            }
             OciError::Denied { registry, .. } => {
-                Some(format!("these credentials may not pull this repository; use others: docker login {registry}"))
+                Some(format!("these credentials may not pull this repository; use others: ignite login {registry}"))
             }
             OciError::Credentials { config, .. } => {
                 Some(format!("check {} and that its credential helper is installed and unlocked", config.display()))
@@ -182,7 +187,7 @@ impl OciError {
                  --ca-certificate FILE"
             )),
             OciError::RateLimited { registry, .. } => {
-                Some(format!("wait, or log in for a higher limit: docker login {registry}"))
+                Some(format!("wait, or log in for a higher limit: ignite login {registry}"))
             }
             OciError::NoSuchPlatform { .. } | OciError::PlatformMismatch { .. } => {
                 Some("choose an image made for this processor".to_owned())

@@ -101,7 +101,7 @@ async fn credentials_come_from_the_docker_configuration() {
     assert!(matches!(error, OciError::Unauthorized { with_credentials: false, .. }), "{error:?}");
     assert_eq!(
         error.hint().unwrap(),
-        format!("log in, so that ~/.docker/config.json has credentials: docker login {}", registry.address)
+        format!("log in, so that ~/.docker/config.json has credentials: ignite login {}", registry.address)
     );
 
     let configured = PullOptions { docker_config_dir: Some(dir.path().to_owned()), ..options() };
@@ -403,7 +403,7 @@ async fn lasting_troubles_end_in_the_last_error_after_the_retries() {
     });
     let error = pull(&store, &far.address, NAME, &options()).await.unwrap_err();
     assert!(matches!(error, OciError::RateLimited { .. }), "{error:?}");
-    assert!(error.hint().unwrap().contains("docker login"));
+    assert!(error.hint().unwrap().contains("ignite login"));
     assert_eq!(far.requests("").len(), 1);
 }
 

@@ -111,6 +111,9 @@ const TESTS: &[Test] = tests! {
         a_flipped_bit_is_found_and_archives_carry_several_images;
     killed_imports:
         an_import_killed_ten_times_goes_on_with_what_was_verified;
+    login:
+        a_password_is_tried_kept_for_pulls_and_forgotten
+        a_registry_with_a_token_server_is_logged_in_to;
     full_disk:
         an_import_that_fills_the_disk_says_so_and_leaves_the_store_as_it_was;
     registry:

@@ -35,8 +35,8 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     let engine = context.engine()?;
     if args.fix {
         match interruptible(async { anyhow::Ok(engine.install_firecracker().await?) }).await? {
-            Installed::Before(path) => tracing::info!("Firecracker was there before: {}", path.display()),
-            Installed::Now(path) => tracing::info!("installed Firecracker: {}", path.display()),
+            Installed::Before(path) => context.note(&format!("Firecracker was there before: {}", path.display())),
+            Installed::Now(path) => context.note(&format!("installed Firecracker: {}", path.display())),
         }
     }
     let checks = interruptible(async { anyhow::Ok(engine.doctor().await) }).await?;

@@ -17,6 +17,8 @@ pub mod inspect;
 pub mod kernel;
 pub mod kill;
 mod limit_flags;
+pub mod login;
+pub mod logout;
 pub mod logs;
 pub mod manual;
 pub mod network;

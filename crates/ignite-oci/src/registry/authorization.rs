@@ -95,13 +95,34 @@ pub(super) fn basic(credentials: &Credentials) -> Option<HeaderValue> {
     }
 }
 
+/// Where a token server is asked who `user` is, and for a refresh token in place of the password.
+pub(super) fn login_url(realm: &Url, service: Option<&str>, user: &str) -> Url {
+    let mut url = realm.clone();
+    url.query_pairs_mut()
+        .append_pair("account", user)
+        .append_pair("client_id", "ignite")
+        .append_pair("offline_token", "true");
+    if let Some(service) = service {
+        url.query_pairs_mut().append_pair("service", service);
+    }
+    url
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    token: Option<String>,
+    access_token: Option<String>,
+    refresh_token: Option<String>,
+}
+
+/// The refresh token of a token server's answer, where it gives one.
+pub(super) fn parse_refresh_token(body: &[u8]) -> Option<String> {
+    let answer: Answer = serde_json::from_slice(body).ok()?;
+    answer.refresh_token.filter(|token| !token.is_empty())
+}
+
 /// The Bearer header of a token server's answer.
 pub(super) fn parse_token(body: &[u8]) -> Result<HeaderValue, String> {
-    #[derive(Deserialize)]
-    struct Answer {
-        token: Option<String>,
-        access_token: Option<String>,
-    }
     let answer: Answer = serde_json::from_slice(body).map_err(|error| format!("no token: {error}"))?;
     let token = answer.token.filter(|token| !token.is_empty()).or(answer.access_token);
     let token = token.filter(|token| !token.is_empty()).ok_or("no token")?;

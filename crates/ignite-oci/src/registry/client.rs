@@ -60,6 +60,19 @@ impl RegistryClient {
         })
     }
 
+    pub(super) fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
+    /// Whether it is spoken to without TLS, as far as is known.
+    pub(super) fn is_plain(&self) -> bool {
+        self.plain.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn speak_tls(&self) {
+        self.plain.store(false, Ordering::Relaxed);
+    }
+
     pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
@@ -138,7 +151,7 @@ impl RegistryClient {
     async fn send(&self, method: Method, path: &str, headers: HeaderMap, what: &str) -> Result<Response, OciError> {
         let mut has_authenticated = false;
         loop {
-            let scheme = if self.plain.load(Ordering::Relaxed) { "http" } else { "https" };
+            let scheme = if self.is_plain() { "http" } else { "https" };
             let (host, base) = (&self.endpoint.host, &self.endpoint.base_path);
             let text = format!("{scheme}://{host}{base}/{}/{path}", self.endpoint.repository);
             let mut url = Url::parse(&text).map_err(|_| OciError::InvalidReference {
@@ -169,7 +182,7 @@ impl RegistryClient {
                     if !message.to_ascii_lowercase().contains("https") {
                         return Err(self.status_error(StatusCode::BAD_REQUEST, None, message, what).await);
                     }
-                    self.plain.store(false, Ordering::Relaxed);
+                    self.speak_tls();
                 }
                 status => {
                     let retry_after = retry_after(response.headers());
@@ -181,7 +194,7 @@ impl RegistryClient {
     }
 
     /// The head of an answer, whatever its status.
-    async fn answer(&self, request: reqwest::RequestBuilder, what: &str) -> Result<Response, OciError> {
+    pub(super) async fn answer(&self, request: reqwest::RequestBuilder, what: &str) -> Result<Response, OciError> {
         match tokio::time::timeout(self.options.idle_timeout, request.send()).await {
             Err(_) => Err(self.stalled(what)),
             Ok(Ok(response)) => {
@@ -236,7 +249,12 @@ impl RegistryClient {
         }
     }
 
-    async fn read_body(&self, mut response: Response, what: &str, limit_bytes: u64) -> Result<Vec<u8>, OciError> {
+    pub(super) async fn read_body(
+        &self,
+        mut response: Response,
+        what: &str,
+        limit_bytes: u64,
+    ) -> Result<Vec<u8>, OciError> {
         let mut body = Vec::new();
         while let Some(chunk) = self.next_chunk(&mut response, what).await? {
             if (body.len() + chunk.len()) as u64 > limit_bytes {
@@ -284,6 +302,17 @@ impl RegistryClient {
         }
     }
 
+    /// Credentials go to a token server over TLS only, as to a registry.
+    pub(super) fn check_realm(&self, realm: &Url) -> Result<(), OciError> {
+        let host = realm.host_str().unwrap_or_default();
+        let host_and_port = realm.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        match realm.scheme() {
+            "https" => Ok(()),
+            "http" if Endpoint::allows_plain(&host_and_port, &self.options) => Ok(()),
+            _ => Err(OciError::PlainHttpRefused { host: host_and_port }),
+        }
+    }
+
     async fn fetch_token(
         &self,
         realm: &Url,
@@ -291,16 +320,7 @@ impl RegistryClient {
         credentials: &Credentials,
     ) -> Result<HeaderValue, OciError> {
         let what = "token";
-        let host = realm.host_str().unwrap_or_default();
-        let host_and_port = realm.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-        let is_safe = match realm.scheme() {
-            "https" => true,
-            "http" => Endpoint::allows_plain(&host_and_port, &self.options),
-            _ => false,
-        };
-        if !is_safe {
-            return Err(OciError::PlainHttpRefused { host: host_and_port });
-        }
+        self.check_realm(realm)?;
         let request = match token_request(realm, service, &self.endpoint.repository, credentials) {
             TokenRequest::Get { url, authorization } => {
                 let request = self.http.get(url);
@@ -371,7 +391,7 @@ impl RegistryClient {
     }
 
     /// What a refusing answer says, fit to be shown.
-    async fn message(&self, mut response: Response) -> String {
+    pub(super) async fn message(&self, mut response: Response) -> String {
         let mut body = Vec::new();
         while body.len() < MAX_ERROR_BODY_BYTES as usize {
             match self.next_chunk(&mut response, "error").await {

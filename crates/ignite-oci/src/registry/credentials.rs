@@ -90,10 +90,18 @@ fn keys(registry: &str, repository: &str) -> Vec<String> {
         path.truncate(path.rfind('/').unwrap_or_default());
     }
     match registry {
-        "docker.io" => keys.extend(["https://index.docker.io/v1/", "index.docker.io", "docker.io"].map(str::to_owned)),
-        other => keys.push(other.to_owned()),
+        "docker.io" => keys.extend([&config_key(registry), "index.docker.io", "docker.io"].map(str::to_owned)),
+        other => keys.push(config_key(other)),
     }
     keys
+}
+
+/// Under which key Docker keeps the credentials of a registry.
+pub(crate) fn config_key(registry: &str) -> String {
+    match registry {
+        "docker.io" => "https://index.docker.io/v1/".to_owned(),
+        other => other.to_owned(),
+    }
 }
 
 #[cfg(test)]

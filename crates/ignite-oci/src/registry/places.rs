@@ -68,7 +68,7 @@ fn of_host(origin: &Endpoint, host: HostEntry, options: &PullOptions) -> Endpoin
 
 /// Adds what `certs.d` has for the endpoint's host (containers-certs.d(5)): `*.crt` are authorities, `*.cert` with `*.key`
 /// who we are.
-fn with_certificates(mut endpoint: Endpoint, options: &PullOptions) -> Result<Endpoint, OciError> {
+pub(super) fn with_certificates(mut endpoint: Endpoint, options: &PullOptions) -> Result<Endpoint, OciError> {
     for dir in &options.certificate_dirs {
         for name in [&endpoint.registry, &endpoint.host] {
             let dir = dir.join(name);

@@ -13,6 +13,7 @@ pub mod kernels;
 pub mod killed_imports;
 pub mod layers;
 pub mod limits;
+pub mod login;
 pub mod machine;
 pub mod manifests;
 pub mod network;
