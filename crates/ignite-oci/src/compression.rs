@@ -1,7 +1,9 @@
 //! Compression, told from the first bytes of a stream and not from what somebody says it is.
 
-use crate::limits::MAX_ZSTD_WINDOW_LOG;
+use crate::limits::{MAX_XZ_MEMORY_KIB, MAX_ZSTD_WINDOW_LOG};
+use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
+use lzma_rust2::XzReader;
 use std::io::{self, BufRead, BufReader, Read};
 
 /// How a stream is compressed.
@@ -10,8 +12,10 @@ pub(crate) enum Compression {
     None,
     Gzip,
     Zstd,
-    /// Recognised, and not supported.
-    Unsupported(&'static str),
+    /// Of archives only.
+    Xz,
+    /// Of archives only.
+    Bzip2,
 }
 
 impl Compression {
@@ -22,15 +26,25 @@ impl Compression {
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
             // A zstd skippable frame, as estargz-like tools write first.
             [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
-            [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, ..] => Compression::Unsupported("bzip2"),
-            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Unsupported("xz"),
+            [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, ..] => Compression::Bzip2,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Xz,
             _ => Compression::None,
+        }
+    }
+
+    /// A compression that no layer may have (image-spec 1.1, layer.md), by its name.
+    pub(crate) fn refused_for_layers(self) -> Option<&'static str> {
+        match self {
+            Compression::None | Compression::Gzip | Compression::Zstd => None,
+            Compression::Xz => Some("xz"),
+            Compression::Bzip2 => Some("bzip2"),
         }
     }
 }
 
 /// Decompresses `reader` after looking at its first bytes: gzip of any number of members, zstd of any number of frames,
-/// or as it is. Memory is bounded by the zstd window of [`MAX_ZSTD_WINDOW_LOG`].
+/// or as it is; xz and bzip2 likewise. Memory is bounded by the zstd window of [`MAX_ZSTD_WINDOW_LOG`], and by
+/// [`MAX_XZ_MEMORY_KIB`].
 pub(crate) fn decompress<'a>(reader: impl Read + Send + 'a) -> io::Result<(Compression, Box<dyn Read + Send + 'a>)> {
     let mut reader = BufReader::with_capacity(64 << 10, Prefetched::new(reader)?);
     let compression = Compression::detect(reader.fill_buf()?);
@@ -42,7 +56,8 @@ pub(crate) fn decompress<'a>(reader: impl Read + Send + 'a) -> io::Result<(Compr
             decoder.window_log_max(MAX_ZSTD_WINDOW_LOG)?;
             Box::new(decoder)
         }
-        Compression::Unsupported(_) => Box::new(io::empty()),
+        Compression::Xz => Box::new(XzReader::new_mem_limit(reader, true, MAX_XZ_MEMORY_KIB)),
+        Compression::Bzip2 => Box::new(MultiBzDecoder::new(reader)),
     };
     Ok((compression, decoder))
 }
@@ -105,6 +120,18 @@ mod tests {
         encoder.finish().unwrap()
     }
 
+    fn xz(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = lzma_rust2::XzWriter::new(Vec::new(), lzma_rust2::XzOptions::with_preset(1)).unwrap();
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn bzip2(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
     fn read_all(bytes: &[u8]) -> (Compression, io::Result<Vec<u8>>) {
         let (compression, mut reader) = decompress(Drip(bytes)).unwrap();
         let mut out = Vec::new();
@@ -119,6 +146,8 @@ mod tests {
             (Compression::None, b"plainplain".to_vec()),
             (Compression::Gzip, twice(gzip(b"plain"))),
             (Compression::Zstd, twice(zstd::encode_all(&b"plain"[..], 1).unwrap())),
+            (Compression::Xz, twice(xz(b"plain"))),
+            (Compression::Bzip2, twice(bzip2(b"plain"))),
         ];
         for (expected, bytes) in cases {
             let (compression, content) = read_all(&bytes);
@@ -130,7 +159,8 @@ mod tests {
 
     #[test]
     fn truncated_streams_are_errors() {
-        for mut bytes in [gzip(&[7; 5000]), zstd::encode_all(&[7u8; 5000][..], 1).unwrap()] {
+        let content = [7; 5000];
+        for mut bytes in [gzip(&content), zstd::encode_all(&content[..], 1).unwrap(), xz(&content), bzip2(&content)] {
             bytes.truncate(bytes.len() - 3);
             assert!(read_all(&bytes).1.is_err());
         }
@@ -138,8 +168,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn foreign_bytes_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..400), magic in 0..3) {
-            let start: &[u8] = match magic { 0 => &[0x1f, 0x8b, 8], 1 => &[0x28, 0xb5, 0x2f, 0xfd], _ => &[] };
+        fn foreign_bytes_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..400), magic in 0..5) {
+            let start: &[u8] = match magic {
+                0 => &[0x1f, 0x8b, 8],
+                1 => &[0x28, 0xb5, 0x2f, 0xfd],
+                2 => &[0xfd, b'7', b'z', b'X', b'Z', 0],
+                3 => b"BZh91A",
+                _ => &[],
+            };
             bytes.splice(0..0, start.iter().copied());
             let (_, reader) = decompress(bytes.as_slice()).unwrap();
             let _ = reader.take(1 << 20).read_to_end(&mut Vec::new());

@@ -1,6 +1,6 @@
 //! Reading a layer: its tar, decompressed and verified against the diff id.
 
-use crate::compression::{Compression, decompress};
+use crate::compression::decompress;
 use crate::digest::{Digest, Hasher};
 use crate::{ContentStore, Layer, OciError};
 use std::fs::File;
@@ -19,7 +19,7 @@ impl ContentStore {
             other => other.map_err(open_error)?,
         };
         let (compression, decoder) = decompress(file).map_err(open_error)?;
-        if let Compression::Unsupported(format) = compression {
+        if let Some(format) = compression.refused_for_layers() {
             return Err(OciError::UnsupportedLayer { digest: layer.digest.clone(), format: format.to_owned() });
         }
         let hasher = Some(Hasher::new(diff_id.algorithm()));

@@ -18,6 +18,8 @@ pub const MAX_ARCHIVE_MEMBERS: usize = 65_536;
 pub const MAX_MEMBER_NAME_BYTES: usize = 4096;
 /// Largest zstd window, as a power of two: what `zstd --long` writes.
 pub const MAX_ZSTD_WINDOW_LOG: u32 = 27;
+/// Memory that an archive in xz may ask for, in KiB: `xz -9` takes 65 MiB.
+pub const MAX_XZ_MEMORY_KIB: u32 = 160 << 10;
 /// Largest Docker `config.json`, in bytes.
 pub(crate) const MAX_DOCKER_CONFIG_BYTES: u64 = 1 << 20;
 /// Largest `registries.conf` or `hosts.toml`, in bytes.

@@ -2,6 +2,8 @@
 
 use std::io::{self, Read};
 
+use super::lzop::{self, Lzop};
+use bzip2::read::BzDecoder;
 use flate2::read::GzDecoder;
 use lzma_rust2::{LzmaReader, XzReader};
 
@@ -20,8 +22,8 @@ pub(super) enum Compression {
     Zstd,
     Lzma,
     Lz4Legacy,
-    /// Known, and not supported.
-    Refused(&'static str),
+    Bzip2,
+    Lzop,
 }
 
 impl Compression {
@@ -33,8 +35,8 @@ impl Compression {
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
             [0x5d, 0, 0, ..] => Compression::Lzma,
             head if head.starts_with(&LZ4_LEGACY_MAGIC) => Compression::Lz4Legacy,
-            [b'B', b'Z', b'h', ..] => Compression::Refused("bzip2"),
-            [0x89, b'L', b'Z', b'O', ..] => Compression::Refused("lzo"),
+            [b'B', b'Z', b'h', ..] => Compression::Bzip2,
+            head if head.starts_with(&lzop::MAGIC) => Compression::Lzop,
             _ => Compression::None,
         }
     }
@@ -56,10 +58,8 @@ impl Compression {
                 Box::new(decoder)
             }
             Compression::Lz4Legacy => Box::new(Lz4Legacy::new(stream)?),
-            Compression::Refused(name) => {
-                let message = format!("{name} compression is not supported");
-                return Err(io::Error::new(io::ErrorKind::Unsupported, message));
-            }
+            Compression::Bzip2 => Box::new(BzDecoder::new(stream)),
+            Compression::Lzop => Box::new(Lzop::new(stream)?),
         })
     }
 }

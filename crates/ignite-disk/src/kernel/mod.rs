@@ -8,6 +8,7 @@ mod find;
 mod ikconfig;
 mod image;
 mod import;
+mod lzop;
 mod module;
 mod modules;
 mod tree_files;

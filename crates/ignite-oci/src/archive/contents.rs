@@ -48,10 +48,7 @@ impl ArchiveContents {
     ) -> Result<ArchiveContents, OciError> {
         let read_error = |source| OciError::ReadArchive { archive: label.to_owned(), source };
         let invalid = |reason: String| OciError::InvalidArchive { archive: label.to_owned(), reason };
-        let (compression, reader) = decompress(reader).map_err(read_error)?;
-        if let Compression::Unsupported(format) = compression {
-            return Err(invalid(format!("compression {format} is not supported, only gzip and zstd")));
-        }
+        let (_, reader) = decompress(reader).map_err(read_error)?;
         let counted = Counted { reader, bytes: 0, told: 0, limit: store.max_layer_bytes(), progress };
         let mut tar = TarMembers::new(counted);
         let mut contents =

@@ -104,7 +104,8 @@ fn describe_layers(
         let suffix = match found.compression {
             Compression::Gzip => "+gzip",
             Compression::Zstd => "+zstd",
-            Compression::Unsupported(format) => {
+            Compression::Xz | Compression::Bzip2 => {
+                let format = found.compression.refused_for_layers().unwrap_or_default();
                 return Err(OciError::UnsupportedLayer { digest, format: format.to_owned() });
             }
             Compression::None if diff_id.starts_with("sha256:") && digest != *diff_id => {
