@@ -66,9 +66,15 @@ impl Engine {
             source,
         };
         let mut archive = tempfile::tempfile_in(&dir).map_err(EngineError::file("write to", &dir))?;
-        ignite_oci::fetch_file(&release.url, &release.digest, MAX_ARCHIVE_BYTES, &mut archive, &self.settings.pull)
-            .await
-            .map_err(|error| failed(error.into()))?;
+        ignite_oci::fetch_file(
+            &release.url,
+            Some(&release.digest),
+            MAX_ARCHIVE_BYTES,
+            &mut archive,
+            &self.settings.pull,
+        )
+        .await
+        .map_err(|error| failed(error.into()))?;
         let draft = dir.join(DRAFT);
         let path = dir.join(PROGRAM);
         let made = unpack(archive, &release.member, &draft)

@@ -5,8 +5,9 @@ use crate::error::EngineError;
 use crate::images::file_digest;
 use crate::progress::{FetchProgress, Progress};
 use ignite_api::{API_VERSION, Image, ImageReference, ImageSource, ObjectMeta, Uid};
-use ignite_oci::{HistoryEntry, SavedImage};
+use ignite_oci::{ArchiveCompression, HistoryEntry, SavedImage};
 use ignite_store::StoreError;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -115,7 +116,12 @@ impl Engine {
     }
 
     /// Writes images to an archive, each under its name here.
-    pub async fn save_images(&self, uids: &[Uid], mut out: Box<dyn Write + Send>) -> Result<(), EngineError> {
+    pub async fn save_images(
+        &self,
+        uids: &[Uid],
+        mut out: Box<dyn Write + Send>,
+        compression: ArchiveCompression,
+    ) -> Result<(), EngineError> {
         let images = uids.iter().map(|uid| self.images.read(uid)).collect::<Result<Vec<_>, _>>()?;
         self.blocking(move |engine| {
             let failed = |source| EngineError::Image { image: "the archive".to_owned(), source };
@@ -125,21 +131,23 @@ impl Engine {
                 .into_iter()
                 .map(|image| SavedImage { name: image.metadata.name, manifest_digest: image.status.manifest_digest })
                 .collect();
-            store.save(&images, &mut out).map_err(failed)
+            store.save(&images, &mut out, compression).map_err(failed)
         })
         .await
     }
 
-    /// Imports every image of an archive; `path` is its file's, unless it is a stream.
-    pub async fn load_images(
-        &self,
-        archive: Box<dyn Read + Send>,
-        path: Option<PathBuf>,
-        progress: Arc<dyn Progress>,
-    ) -> Result<Vec<Image>, EngineError> {
+    /// Imports every image of an archive.
+    pub async fn load_images(&self, from: Archive, progress: Arc<dyn Progress>) -> Result<Vec<Image>, EngineError> {
+        let (archive, path, label) = match from {
+            Archive::Stream(stream) => (stream, None, "-".to_owned()),
+            Archive::Path(path) => {
+                let label = path.display().to_string();
+                (open_archive(&path)?, Some(path), label)
+            }
+            Archive::Url { url, digest } => (self.download(&url, digest.as_deref()).await?, None, url),
+        };
         self.blocking(move |engine| {
             let mut archive = engine.imports.watch(archive);
-            let label = path.as_ref().map_or_else(|| "-".to_owned(), |path| path.display().to_string());
             let failed = |source| EngineError::Image { image: label.clone(), source };
             let store = engine.content_store().map_err(failed)?;
             let lease = store.lease().map_err(failed)?;
@@ -164,6 +172,72 @@ impl Engine {
             loaded
         })
         .await
+    }
+}
+
+/// Where an archive of images is.
+pub enum Archive {
+    /// It comes from somewhere.
+    Stream(Box<dyn Read + Send>),
+    /// A file; or a directory with what an archive of its kind holds.
+    Path(PathBuf),
+    /// On a web server, or a registry's blob.
+    Url {
+        /// Its address.
+        url: String,
+        /// What it has to be, where that is known.
+        digest: Option<String>,
+    },
+}
+
+/// Most bytes of an archive that is downloaded.
+const MAX_DOWNLOAD_BYTES: u64 = 1 << 40;
+
+impl Engine {
+    /// The file vanishes with whoever reads it, however that ends.
+    async fn download(&self, url: &str, digest: Option<&str>) -> Result<Box<dyn Read + Send>, EngineError> {
+        let dir = self.paths.data();
+        let mut file = tempfile::tempfile_in(dir).map_err(EngineError::file("write to", dir))?;
+        ignite_oci::fetch_file(url, digest, MAX_DOWNLOAD_BYTES, &mut file, &self.settings.pull)
+            .await
+            .map_err(|source| EngineError::Image { image: url.to_owned(), source })?;
+        Ok(Box::new(file))
+    }
+}
+
+/// A directory is read as the archive that it would make.
+fn open_archive(path: &Path) -> Result<Box<dyn Read + Send>, EngineError> {
+    let file = File::open(path).map_err(EngineError::file("open", path))?;
+    if !file.metadata().map_err(EngineError::file("open", path))?.is_dir() {
+        return Ok(Box::new(file));
+    }
+    let (reader, writer) = std::io::pipe().map_err(EngineError::file("read", path))?;
+    let dir = path.to_owned();
+    let packing = std::thread::spawn(move || {
+        let mut tar = tar::Builder::new(writer);
+        tar.follow_symlinks(false);
+        tar.append_dir_all(".", &dir)?;
+        tar.finish()
+    });
+    Ok(Box::new(Packed { reader, packing: Some(packing) }))
+}
+
+/// Says at the end whether all of the directory has come.
+struct Packed {
+    reader: std::io::PipeReader,
+    packing: Option<std::thread::JoinHandle<std::io::Result<()>>>,
+}
+
+impl Read for Packed {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.reader.read(buffer)?;
+        if count == 0
+            && !buffer.is_empty()
+            && let Some(packing) = self.packing.take()
+        {
+            packing.join().map_err(|_| std::io::Error::other("its reader broke"))??;
+        }
+        Ok(count)
     }
 }
 

@@ -51,6 +51,6 @@ pub use options::{ContainerdOptions, Proxies, PullOptions};
 pub use platform::Platform;
 pub use progress::{Progress, ProgressEvent};
 pub use registry::fetch_file;
-pub use save::SavedImage;
+pub use save::{ArchiveCompression, SavedImage};
 pub use sources::{fetch, fetch_all, resolve_digest};
 pub use store::{ContentStore, Lease};

@@ -3,6 +3,7 @@
 use crate::digest::Digest;
 use crate::document::{CONTAINERD_NAME, OCI_INDEX, REF_NAME};
 use crate::{ContentStore, OciError};
+use flate2::write::GzEncoder;
 use ignite_api::ImageReference;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -18,11 +19,47 @@ pub struct SavedImage {
     pub manifest_digest: String,
 }
 
+/// How an archive is compressed. Its layers mostly are already.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ArchiveCompression {
+    /// As it is.
+    #[default]
+    None,
+    /// gzip (RFC 1952).
+    Gzip,
+    /// Zstandard (RFC 8878).
+    Zstd,
+}
+
 impl ContentStore {
     /// Writes `images` to `out` as a tar; a blob that several have is written once. Blocks as long as that takes.
     ///
     /// Each blob is read whole before its header is final, so a damaged one is an error and never an archive's content.
-    pub fn save(&self, images: &[SavedImage], out: &mut dyn Write) -> Result<(), OciError> {
+    pub fn save(
+        &self,
+        images: &[SavedImage],
+        out: &mut dyn Write,
+        compression: ArchiveCompression,
+    ) -> Result<(), OciError> {
+        let failed = |source| OciError::WriteArchive { source };
+        match compression {
+            ArchiveCompression::None => self.write_tar(images, out),
+            ArchiveCompression::Gzip => {
+                // No name and no time in its header: the same for the same content.
+                let mut encoder = GzEncoder::new(out, flate2::Compression::default());
+                self.write_tar(images, &mut encoder)?;
+                encoder.finish().and_then(|out| out.flush()).map_err(failed)
+            }
+            ArchiveCompression::Zstd => {
+                let mut encoder = zstd::Encoder::new(out, zstd::DEFAULT_COMPRESSION_LEVEL).map_err(failed)?;
+                encoder.include_checksum(true).map_err(failed)?;
+                self.write_tar(images, &mut encoder)?;
+                encoder.finish().and_then(|out| out.flush()).map_err(failed)
+            }
+        }
+    }
+
+    fn write_tar(&self, images: &[SavedImage], out: &mut dyn Write) -> Result<(), OciError> {
         let failed = |source| OciError::WriteArchive { source };
         let mut tar = tar::Builder::new(out);
         let mut written = BTreeSet::new();

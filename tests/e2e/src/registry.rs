@@ -3,6 +3,7 @@
 use crate::invocation::Invocation;
 use crate::wait::{QUICK, until};
 use std::fs;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -62,6 +63,39 @@ impl Registry {
         let registry = Registry { child, port, dir: dir.to_path_buf(), credentials: None, forgotten };
         until("the registry to listen", QUICK, || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok());
         Ok(registry)
+    }
+
+    /// Uploads a blob to a repository (distribution-spec 1.1, "POST then PUT") and gives its URL.
+    pub fn push_blob(&self, repository: &str, bytes: &[u8]) -> String {
+        let sum = Invocation::new("sha256sum").stdin(bytes).within(QUICK).finish().succeeds().text();
+        let digest = format!("sha256:{}", sum.split_whitespace().next().expect("a sum"));
+        let begun = self.request("POST", &format!("/v2/{repository}/blobs/uploads/"), b"");
+        let location = begun
+            .lines()
+            .find_map(|line| line.split_once(": ").filter(|(name, _)| name.eq_ignore_ascii_case("location")))
+            .unwrap_or_else(|| panic!("where to upload to: {begun}"));
+        let path = location.1.split_once("/v2/").expect("a path").1;
+        let end = if path.contains('?') { '&' } else { '?' };
+        let done = self.request("PUT", &format!("/v2/{path}{end}digest={digest}"), bytes);
+        assert!(done.starts_with("HTTP/1.1 201"), "{done}");
+        format!("http://127.0.0.1:{}/v2/{repository}/blobs/{digest}", self.port)
+    }
+
+    fn request(&self, method: &str, path: &str, body: &[u8]) -> String {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).expect("connect to the registry");
+        let auth = self.credentials.as_ref().map(|(user, password)| {
+            let encoded = crate::token_server::base64(format!("{user}:{password}").as_bytes(), false);
+            format!("Authorization: Basic {encoded}\r\n")
+        });
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: registry\r\nConnection: close\r\nContent-Length: {}\r\n{}\r\n",
+            body.len(),
+            auth.unwrap_or_default()
+        );
+        stream.write_all(&[head.as_bytes(), body].concat()).expect("ask the registry");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("hear the registry");
+        answer
     }
 
     /// The requests it has answered, e.g. `GET /v2/test/busybox/manifests/v1`, from its own log.

@@ -103,7 +103,7 @@ fn token(repository: &str, chain: &str, key: &Path) -> String {
 }
 
 /// Base64; for URLs without padding.
-fn base64(bytes: &[u8], for_url: bool) -> String {
+pub(crate) fn base64(bytes: &[u8], for_url: bool) -> String {
     let alphabet: Vec<u8> =
         (b'A'..=b'Z').chain(b'a'..=b'z').chain(b'0'..=b'9').chain(*if for_url { b"-_" } else { b"+/" }).collect();
     let mut text = String::new();

@@ -108,7 +108,8 @@ const TESTS: &[Test] = tests! {
         every_source_of_an_image_gives_the_same_base_disk
         four_processes_fetch_each_blob_once
         a_mirror_is_asked_first_and_the_registry_when_it_is_down
-        a_flipped_bit_is_found_and_archives_carry_several_images;
+        a_flipped_bit_is_found_and_archives_carry_several_images
+        an_archive_is_loaded_however_it_is_packed_and_wherever_it_is;
     killed_imports:
         an_import_killed_ten_times_goes_on_with_what_was_verified;
     login:

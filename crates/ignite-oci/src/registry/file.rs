@@ -1,25 +1,30 @@
-//! A file of known content, from any web server.
+//! A file from a web server, or the blob of a registry that a URL names.
 
-use super::client::retry_after;
-use super::endpoint::{Trust, allows_plain_http};
+use super::client::{RegistryClient, retry_after};
+use super::endpoint::{Endpoint, Trust, allows_plain_http};
+use super::places::with_certificates;
 use super::retry::Retries;
 use super::transport::{build_http, is_untrusted, refused_redirect};
 use crate::digest::{Digest, Hasher};
 use crate::{OciError, PullOptions};
+use ignite_api::ImageReference;
 use reqwest::{StatusCode, Url};
 use std::fs::File;
 use std::io::{Seek, Write};
 
-/// Fetches the file at `url` into `to`, in place of what that holds. What has another digest, or is larger than
-/// `limit_bytes`, is refused. Plain http only where registries may be spoken to like that.
+/// Fetches the file at `url` into `to`, in place of what that holds. What has another digest, where one is given, or is
+/// larger than `limit_bytes`, is refused. Plain http only where registries may be spoken to like that.
+///
+/// A URL of a registry's blob (distribution-spec 1.1, `/v2/<name>/blobs/<digest>`) is fetched as pulls fetch it, with the
+/// credentials for that registry, and tells its digest itself.
 pub async fn fetch_file(
     url: &str,
-    digest: &str,
+    digest: Option<&str>,
     limit_bytes: u64,
     to: &mut File,
     options: &PullOptions,
 ) -> Result<(), OciError> {
-    let digest: Digest = digest.parse()?;
+    let mut digest: Option<Digest> = digest.map(str::parse).transpose()?;
     let invalid = |reason| OciError::InvalidReference { reference: url.to_owned(), reason };
     let parsed = Url::parse(url).map_err(|_| invalid("it is no URL"))?;
     let name = parsed.host_str().ok_or_else(|| invalid("it names no host"))?;
@@ -32,8 +37,18 @@ pub async fn fetch_file(
         "http" => return Err(OciError::PlainHttpRefused { host }),
         _ => return Err(invalid("only https is fetched from")),
     }
-    let http = build_http(&host, may_be_plain, &Trust::default(), options)?;
-    let request = Request { http, url: parsed, host, digest, limit_bytes, options };
+    let way = match blob_of(&parsed, &host) {
+        Some((reference, named)) => {
+            if digest.as_ref().is_some_and(|digest| *digest != named) {
+                return Err(invalid("it names another digest than the one that is wanted"));
+            }
+            digest = Some(named.clone());
+            let endpoint = with_certificates(Endpoint::new(&reference, options)?, options)?;
+            Way::Blob(Box::new(RegistryClient::new(endpoint, options)?), named)
+        }
+        None => Way::File(build_http(&host, may_be_plain, &Trust::default(), options)?),
+    };
+    let request = Request { way, url: parsed, host, digest, limit_bytes, options };
     let mut retries = Retries::new(options);
     loop {
         match request.once(to).await {
@@ -43,11 +58,24 @@ pub async fn fetch_file(
     }
 }
 
+/// The repository and the digest of a registry's blob.
+fn blob_of(url: &Url, host: &str) -> Option<(ImageReference, Digest)> {
+    let (repository, digest) = url.path().strip_prefix("/v2/")?.rsplit_once("/blobs/")?;
+    let digest: Digest = digest.parse().ok()?;
+    Some((format!("{host}/{repository}@{digest}").parse().ok()?, digest))
+}
+
+/// Whom to ask.
+enum Way {
+    File(reqwest::Client),
+    Blob(Box<RegistryClient>, Digest),
+}
+
 struct Request<'a> {
-    http: reqwest::Client,
+    way: Way,
     url: Url,
     host: String,
-    digest: Digest,
+    digest: Option<Digest>,
     limit_bytes: u64,
     options: &'a PullOptions,
 }
@@ -57,7 +85,10 @@ impl Request<'_> {
         let what = self.url.path().to_owned();
         let write = |source| OciError::Store { action: "write", path: what.clone().into(), source };
         to.set_len(0).and_then(|()| to.rewind()).map_err(write)?;
-        let mut response = self.timely(self.http.get(self.url.clone()).send()).await?;
+        let mut response = match &self.way {
+            Way::File(http) => self.timely(http.get(self.url.clone()).send()).await?,
+            Way::Blob(client, digest) => client.blob(digest, 0).await?,
+        };
         match response.status() {
             status if status.is_success() => {}
             StatusCode::NOT_FOUND => return Err(OciError::NotFound { reference: self.url.to_string() }),
@@ -71,20 +102,24 @@ impl Request<'_> {
                 });
             }
         }
-        let mut hasher = Hasher::new(self.digest.algorithm());
+        let mut hasher = self.digest.as_ref().map(|digest| Hasher::new(digest.algorithm()));
         let mut received = 0;
         while let Some(chunk) = self.timely(response.chunk()).await? {
             received += chunk.len() as u64;
             if received > self.limit_bytes {
                 return Err(OciError::TooLarge { what: self.url.to_string(), limit_bytes: self.limit_bytes });
             }
-            hasher.update(&chunk);
+            if let Some(hasher) = &mut hasher {
+                hasher.update(&chunk);
+            }
             to.write_all(&chunk).map_err(write)?;
         }
-        let actual = hasher.finish();
-        if actual != self.digest {
-            let (expected, actual) = (self.digest.to_string(), actual.to_string());
-            return Err(OciError::DigestMismatch { what: self.url.to_string(), expected, actual });
+        if let (Some(hasher), Some(expected)) = (hasher, &self.digest) {
+            let actual = hasher.finish();
+            if actual != *expected {
+                let (expected, actual) = (expected.to_string(), actual.to_string());
+                return Err(OciError::DigestMismatch { what: self.url.to_string(), expected, actual });
+            }
         }
         to.rewind().map_err(write)
     }

@@ -232,3 +232,62 @@ fn flip_a_bit(path: &Path) {
     fs::remove_file(path).expect("remove a file");
     fs::write(path, bytes).expect("write a file");
 }
+
+pub fn an_archive_is_loaded_however_it_is_packed_and_wherever_it_is() -> Report {
+    let host = Host::empty();
+    host.does(["image", "import", "--name", "one:v1", busybox()]).succeeds();
+    let base = |host: &Host| {
+        let image = host.does(["image", "inspect", "one:v1"]).succeeds().json();
+        image["status"]["baseDigest"].as_str().expect("a digest").to_owned()
+    };
+    let wanted = base(&host);
+    let at = |name: &str| host.path(name).display().to_string();
+    let save = |name: &str, more: &[&str]| {
+        host.ignite(["image", "save", "--output", &at(name)]).args(more).args(["one:v1"]).finish().succeeds();
+        fs::read(host.path(name)).expect("read it")
+    };
+    let plain = save("plain.tar", &[]);
+    for (name, magic) in [("a.tar.gz", &[0x1f, 0x8b][..]), ("a.tar.zst", &[0x28, 0xb5, 0x2f, 0xfd])] {
+        let packed = save(name, &[]);
+        assert!(packed.starts_with(magic), "{name}");
+        assert_eq!(
+            packed,
+            save("again", &["--compress", if name.ends_with("gz") { "gzip" } else { "zstd" }]),
+            "{name}"
+        );
+    }
+    for (program, name) in [("xz", "a.tar.xz"), ("bzip2", "a.tar.bz2")] {
+        let packed = Invocation::new(program).args(["-c"]).stdin(plain.clone()).finish();
+        fs::write(host.path(name), &packed.succeeds().stdout).expect("write it");
+    }
+    fs::create_dir(host.path("unpacked")).expect("make a directory");
+    Invocation::new("tar").args(["-xf", &at("plain.tar"), "-C", &at("unpacked")]).finish().succeeds();
+    let registry = Registry::start(&host.path("registry"), Some(("alice", "open sesame")))?;
+    let blob = registry.push_blob("archives/one", &plain);
+
+    let loads = |input: &str, more: &[&str]| {
+        let other = Host::empty();
+        // base64 of "alice:open sesame".
+        let auth = format!(r#"{{"auths":{{"127.0.0.1:{}":{{"auth":"YWxpY2U6b3BlbiBzZXNhbWU="}}}}}}"#, registry.port());
+        other.file("home/.docker/config.json", auth);
+        let loaded = other.ignite(["image", "load", "--input", input]).args(more).finish();
+        (other, loaded)
+    };
+    for input in
+        ["plain.tar", "a.tar.gz", "a.tar.zst", "a.tar.xz", "a.tar.bz2", "unpacked"].map(at).iter().chain([&blob])
+    {
+        let (other, loaded) = loads(input, &[]);
+        loaded.succeeds().complains("Loaded image one:v1");
+        assert_eq!(base(&other), wanted, "{input}");
+    }
+    let digest = blob.rsplit_once('/').expect("a digest").1;
+    loads(&blob, &["--digest", digest]).1.succeeds();
+    let other_digest = format!("sha256:{}", "0".repeat(64));
+    loads(&blob, &["--digest", &other_digest]).1.fails().complains("another digest");
+    loads(&at("plain.tar"), &["--digest", digest]).1.exits(2).complains("--digest is for a URL");
+    let nothing = format!("http://127.0.0.1:{}/nothing.tar", registry.port());
+    loads(&nothing, &[]).1.fails().complains("not found");
+    loads("http://archives.example/a.tar", &[]).1.fails().complains("without TLS").gives_a_hint();
+    loads(&at("nothing"), &[]).1.fails().complains("nothing");
+    Ok(())
+}

@@ -2,30 +2,34 @@
 
 use crate::commands::print_line;
 use crate::context::Context;
-use crate::report;
+use crate::report::{self, UsageError};
 use crate::signals::interruptible;
-use anyhow::Context as _;
-use std::path::PathBuf;
+use ignite_engine::Archive;
 
 /// Flags of `image load`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Read from a file [default: standard input]
-    #[arg(short, long, value_name = "FILE")]
-    pub input: Option<PathBuf>,
+    /// Read from a file, from a directory with what an archive holds, or from an https URL, which may be a registry's blob
+    /// [default: standard input]
+    #[arg(short, long, value_name = "FILE|DIR|URL")]
+    pub input: Option<String>,
+    /// What the file at the URL has to be: sha256:… or sha512:…
+    #[arg(long, value_name = "DIGEST", requires = "input")]
+    pub digest: Option<String>,
 }
 
 /// Imports every image of an archive and prints their ids.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
-    let path = args.input.map(|path| std::env::current_dir().map(|dir| dir.join(path))).transpose()?;
-    let archive: Box<dyn std::io::Read + Send> = match &path {
-        Some(path) => {
-            Box::new(std::fs::File::open(path).with_context(|| format!("could not open archive {}", path.display()))?)
+    let from = match args.input {
+        Some(url) if url.starts_with("https://") || url.starts_with("http://") => {
+            Archive::Url { url, digest: args.digest }
         }
-        None => Box::new(std::io::stdin()),
+        Some(_) if args.digest.is_some() => return Err(UsageError("--digest is for a URL".into()).into()),
+        Some(path) if path != "-" => Archive::Path(std::env::current_dir()?.join(path)),
+        Some(_) | None => Archive::Stream(Box::new(std::io::stdin())),
     };
     let progress = context.progress();
-    let images = interruptible(context.engine()?.load_images(archive, path, progress.listener())).await?;
+    let images = interruptible(context.engine()?.load_images(from, progress.listener())).await?;
     progress.finish();
     for image in images {
         if !context.is_quiet() {
