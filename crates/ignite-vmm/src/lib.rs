@@ -16,6 +16,7 @@ pub mod choice;
 pub mod drivers;
 pub mod fake;
 pub mod firecracker;
+mod foreign_text;
 pub mod host;
 mod host_files;
 pub mod jail;

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
@@ -16,6 +17,8 @@ const MAX_LOG: usize = 64 * 1024;
 const MAX_TAIL: usize = 4 * 1024;
 /// Lines that are told.
 const TOLD_LINES: usize = 4;
+/// How long it is read once the VMM has ended: whoever else holds it open is none of ours.
+const END_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The reader of one such stream.
 #[derive(Debug)]
@@ -43,8 +46,9 @@ impl VmmLog {
     /// The last lines, once it is at its end. Cancel-safe.
     pub(crate) async fn last_words(&mut self) -> String {
         if let Some(reader) = &mut self.reader {
-            // An error is a panic of the reader; what it had read by then still counts.
-            let _ = reader.await;
+            // An error is a panic of the reader, or the deadline; what it had read by then still counts.
+            let _ = tokio::time::timeout(END_DEADLINE, &mut *reader).await;
+            reader.abort();
             self.reader = None;
         }
         last_lines(&self.tail.lock().unwrap_or_else(PoisonError::into_inner))

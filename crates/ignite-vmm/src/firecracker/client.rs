@@ -1,5 +1,6 @@
 //! Requests to Firecracker's API on its Unix socket: bounded in time and size, errors with request and message.
 
+use crate::foreign_text::plain;
 use crate::machine::VmmError;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
@@ -14,9 +15,7 @@ use tokio::net::UnixStream;
 /// How long a request may take: they are answered by an idle loop, on a host that may not be.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 /// Longest answer that is read; the largest, the whole configuration, is a few KiB.
-const MAX_ANSWER: usize = 256 * 1024;
-/// Characters of a message that are told.
-const MAX_MESSAGE: usize = 500;
+const MAX_ANSWER: usize = 64 * 1024;
 
 /// A client of one Firecracker.
 #[derive(Debug, Clone)]
@@ -114,8 +113,7 @@ async fn exchange(
 /// What a refusal says: printable, bounded.
 fn message(answer: &Value) -> String {
     let text = answer.get("fault_message").or_else(|| answer.get("error")).and_then(Value::as_str);
-    let plain = text.unwrap_or("it does not say why").chars().map(|c| if c.is_control() { ' ' } else { c });
-    plain.take(MAX_MESSAGE).collect()
+    plain(text.unwrap_or("it does not say why"))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! QEMU's control channel (QMP): commands with deadlines, and what its events told.
 
+use crate::foreign_text::plain;
 use crate::machine::VmmError;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -13,10 +14,12 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// Longest line QEMU may send.
-const MAX_LINE: usize = 1024 * 1024;
+/// Longest line QEMU may send: nothing that it is asked, and no event, takes more than a few hundred bytes.
+const MAX_LINE: usize = 64 * 1024;
 /// How long a command may take: they are answered by a loop that is idle, on a host that may not be.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(30);
+/// How long its stream is read once QEMU has ended: whoever else holds it open is none of ours.
+const END_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What one line of QMP says.
 #[derive(Debug, PartialEq, Eq)]
@@ -119,8 +122,9 @@ impl Client {
     /// Everything that was told, once QEMU has ended and its stream is read to the end. Cancel-safe.
     pub(crate) async fn told(&mut self) -> Told {
         if let Some(reader) = &mut self.reader {
-            // An error is a panic of the reader; what it had heard by then still counts.
-            let _ = reader.await;
+            // An error is a panic of the reader, or the deadline; what it had heard by then still counts.
+            let _ = tokio::time::timeout(END_DEADLINE, &mut *reader).await;
+            reader.abort();
             self.reader = None;
         }
         lock(&self.shared).told
@@ -201,7 +205,7 @@ pub(crate) fn parse(line: &[u8]) -> Message {
         return Message::Ignored;
     };
     let result = match value.get("error") {
-        Some(error) => Err(error.get("desc").and_then(Value::as_str).unwrap_or("unknown error").to_owned()),
+        Some(error) => Err(plain(error.get("desc").and_then(Value::as_str).unwrap_or("unknown error"))),
         None => Ok(()),
     };
     Message::Reply { id, result }

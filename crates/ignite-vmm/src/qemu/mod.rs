@@ -19,7 +19,7 @@ use crate::jail;
 use crate::machine::{Capabilities, Driver, Machine, RunDir, VmmError};
 use crate::program;
 use crate::vmm_log::VmmLog;
-use crate::vmm_machine::VmmMachine;
+use crate::vmm_machine::{VmmMachine, crash_detail};
 use arch::Arch;
 use async_trait::async_trait;
 use machine::Qemu;
@@ -164,10 +164,14 @@ async fn boot_error(machine: &mut VmmMachine<Qemu>, spec: &BootSpec, error: VmmE
         return error;
     }
     // It has closed QMP and is about to end, or has refused a command and would stay for ever.
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(2), machine.process.wait()).await;
+    let has_ended = tokio::time::timeout(std::time::Duration::from_secs(2), machine.process.wait()).await.is_ok();
     let _ = machine.process.kill();
-    let (_, said) = machine.ended().await;
-    let detail = if said.is_empty() { error.to_string() } else { with_paths(&said, spec) };
+    let (status, said) = machine.ended().await;
+    let detail = match (said.is_empty(), has_ended) {
+        (false, _) => with_paths(&said, spec),
+        (true, true) => crash_detail("QEMU", status, "", ""),
+        (true, false) => error.to_string(),
+    };
     VmmError::BootFailed { vmm: "qemu", detail }
 }
 
