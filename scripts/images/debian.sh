@@ -31,3 +31,14 @@ bootstrap() {
     TMPDIR=$scratch mmdebstrap --mode=$mode --format=tar --dpkgopt=force-unsafe-io "${exclude[@]}" \
         --aptopt='Apt::Install-Recommends "false"' "$@" "$suite" "$tar" "${sources[@]}"
 }
+
+# unpack_packages SCRATCH PACKAGE PATTERN...: the libraries of a package and what it depends on, and what the patterns name, in
+# SCRATCH/packages. Nothing is configured: what the packages' scripts would do is the recipe's to do.
+unpack_packages() {
+    local scratch=$1 package=$2
+    shift 2
+    bootstrap "$scratch" "$scratch/packages.tar" --variant=extract --include="$package"
+    mkdir "$scratch/packages"
+    tar --extract --file "$scratch/packages.tar" --directory "$scratch/packages" --wildcards \
+        './lib/*-linux-*/*.so*' './usr/lib/*-linux-*/*.so*' './lib64/*' "$@"
+}

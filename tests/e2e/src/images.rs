@@ -22,6 +22,18 @@ pub fn redis() -> &'static str {
     SOURCE.get_or_init(|| source("redis"))
 }
 
+/// nginx as entrypoint.
+pub fn nginx() -> &'static str {
+    static SOURCE: OnceLock<String> = OnceLock::new();
+    SOURCE.get_or_init(|| source("nginx"))
+}
+
+/// Python, for applications that bring their own text.
+pub fn python() -> &'static str {
+    static SOURCE: OnceLock<String> = OnceLock::new();
+    SOURCE.get_or_init(|| source("python"))
+}
+
 /// Layers that are hard to get right below `/corpus`, and `/list-tree`, which lists what became of them.
 pub fn hard_layers() -> &'static str {
     static SOURCE: OnceLock<String> = OnceLock::new();

@@ -3,7 +3,7 @@
 #![allow(clippy::print_stdout, reason = "what is measured is told")]
 
 use ignite_e2e::git::Origin;
-use ignite_e2e::images::{busybox, redis};
+use ignite_e2e::images::{busybox, nginx, python, redis};
 use ignite_e2e::throwaway::Iptables;
 use ignite_e2e::wait::{BOOT, QUICK, until};
 use ignite_e2e::{Host, Report, Throwaway};
@@ -17,73 +17,36 @@ use std::time::{Duration, Instant, SystemTime};
 /// How many manifests a large set has.
 const MANY: usize = 500;
 
-/// A web server that asks an application that counts in redis: all by the names of their VMs.
-fn shop() -> String {
-    let (busybox, redis) = (busybox(), redis());
-    format!(
-        r#"apiVersion: ignite.weave.works/v1alpha4
-kind: VM
-metadata: {{name: web}}
-spec:
-  image: {{oci: "{busybox}"}}
-  memory: 128MB
-  diskSize: 64MB
-  network: {{mode: cni, ports: [{{hostPort: 8080, vmPort: 80}}]}}
-  dependsOn: [{{name: app, ready: {{tcpSocket: {{port: 8000}}}}}}]
-  env: [{{name: UPSTREAM, value: "app 8000"}}]
-  args:
-    - sh
-    - -c
-    - |
-      mkdir -p /www/cgi-bin
-      printf '#!/bin/sh\nprintf "Content-Type: text/plain\\n\\n"\nprintf "GET /cgi-bin/count HTTP/1.0\\r\\n\\r\\n" | nc -w 20 %s\n' "$UPSTREAM" > /www/cgi-bin/page
-      chmod +x /www/cgi-bin/page
-      exec httpd -f -p 80 -h /www
----
-apiVersion: ignite.weave.works/v1alpha4
-kind: VM
-metadata: {{name: app}}
-spec:
-  image: {{oci: "{busybox}"}}
-  memory: 128MB
-  diskSize: 64MB
-  network: {{mode: cni}}
-  dependsOn: [{{name: db, ready: {{exec: {{command: [redis-cli, ping]}}}}}}]
-  args:
-    - sh
-    - -c
-    - |
-      mkdir -p /www/cgi-bin
-      printf '#!/bin/sh\nprintf "Content-Type: text/plain\\n\\n"\nprintf "INCR hits\\r\\nQUIT\\r\\n" | nc -w 20 db 6379\n' > /www/cgi-bin/count
-      chmod +x /www/cgi-bin/count
-      exec httpd -f -p 8000 -h /www
----
-apiVersion: ignite.weave.works/v1alpha4
-kind: VM
-metadata: {{name: db}}
-spec:
-  image: {{oci: "{redis}"}}
-  memory: 192MB
-  diskSize: 128MB
-  network: {{mode: cni}}
-"#
-    )
+/// nginx before an application that counts in redis: they find each other by the names of their VMs.
+fn shop() -> Vec<(&'static str, String)> {
+    [
+        ("web.yaml", include_str!("../../stacks/shop/web.yaml"), "@nginx@", nginx()),
+        ("app.yaml", include_str!("../../stacks/shop/app.yaml"), "@python@", python()),
+        ("db.yaml", include_str!("../../stacks/shop/db.yaml"), "@redis@", redis()),
+    ]
+    .map(|(name, text, placeholder, image)| (name, text.replace(placeholder, image)))
+    .to_vec()
 }
 
 pub fn a_stack_from_git_starts_in_order_answers_and_heals() -> Report {
     let throwaway = Throwaway::new(Iptables::Nft)?;
     let host = Host::on(&throwaway);
     let origin = Origin::empty(host.path("git"));
-    origin.commit(&[("shop.yaml", &shop())]);
+    let files = shop();
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    origin.commit(&files);
     let url = format!("file://{}", origin.path().display());
     let pushed = Instant::now();
-    let mut daemon =
-        host.ignited(["gitops", &url, "--branch", "main", "--name", "shop", "--interval", "300ms"]).start();
-    // redis answers `:N` to INCR, through two web servers.
+    let mut daemon = host
+        .ignited(["gitops", &url, "--branch", "main", "--name", "shop", "--interval", "300ms"])
+        // What dies is seen, not found at the next look.
+        .args(["--resync", "86400"])
+        .start();
     let count = || {
-        let ask = throwaway.call(["busybox", "nc", "-w", "30", "127.0.0.1", "8080"]);
-        let answer = ask.stdin("GET /cgi-bin/page HTTP/1.0\r\n\r\n").within(QUICK).finish().text();
-        answer.lines().find_map(|line| line.trim().strip_prefix(':')?.parse::<u64>().ok())
+        // Both directions stay open until the answer is there: to nginx, half of a connection closed is a client gone.
+        let ask = "exec 3<>/dev/tcp/127.0.0.1/8080 && printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3";
+        let answer = throwaway.call(["bash", "-c", ask]).within(QUICK).finish().text();
+        answer.lines().find_map(|line| line.trim().strip_prefix("visitor ")?.parse::<u64>().ok())
     };
     let first = until("an answer through all three", BOOT, count);
     println!("measured: a stack of three VMs from Git to its first answer: {:.1} s", pushed.elapsed().as_secs_f64());
@@ -100,8 +63,11 @@ pub fn a_stack_from_git_starts_in_order_answers_and_heals() -> Report {
 
     // redis dies: it comes back, and the page answers again.
     host.ignite(["kill", "db"]).finish().succeeds();
+    let killed = Instant::now();
     until("redis to be back", BOOT, || (started_at(&host, "db")? > db.0).then_some(()));
+    println!("measured: redis killed, back: {:.1} s", killed.elapsed().as_secs_f64());
     until("the page to answer again", BOOT, count);
+    println!("measured: redis killed to the stack's next answer: {:.1} s", killed.elapsed().as_secs_f64());
     assert_eq!((started("app"), started("web")), (app, web), "the others went on");
 
     daemon.signal(Signal::TERM);
