@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
@@ -106,7 +107,10 @@ pub(super) async fn objects(dir: &Path, changed: watch::Sender<u64>, resync: Dur
             return std::future::pending().await;
         }
     };
-    // Taken anew now and then, since the directory may not have been there.
+    // What is not there cannot be watched, and the first VM is to be seen, too.
+    if let Err(error) = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(dir) {
+        tracing::warn!("cannot make {}: {error}", dir.display());
+    }
     loop {
         watch.add_tree(dir, MAX_DEPTH - 1);
         let is_object = |name: &[u8]| name == b"metadata.json" || is_uid(name);
@@ -124,4 +128,49 @@ pub(super) async fn objects(dir: &Path, changed: watch::Sender<u64>, resync: Dur
 
 fn is_uid(name: &[u8]) -> bool {
     std::str::from_utf8(name).is_ok_and(|name| ignite_api::Uid::parse(name).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn the_first_vm_of_a_host_is_seen_without_a_resync() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("data/vm");
+        let (sender, mut seen) = watch::channel(0);
+        let watching = objects(&dir, sender, LONG * 60);
+        tokio::pin!(watching);
+        let mut news = async || {
+            tokio::select! {
+                () = &mut watching => unreachable!("it never ends"),
+                changed = tokio::time::timeout(LONG, seen.changed()) => changed.expect("it is seen").unwrap(),
+            }
+        };
+        let appear = async {
+            while !dir.is_dir() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let draft = dir.join(".new-1");
+            fs::create_dir(&draft).unwrap();
+            fs::rename(draft, dir.join("0123456789abcdef")).unwrap();
+        };
+        tokio::join!(news(), appear);
+        let vm = dir.join("0123456789abcdef");
+        let write = async {
+            // Its directory is watched a moment after it has been seen.
+            for number in 0.. {
+                fs::write(vm.join(".write"), number.to_string()).unwrap();
+                fs::rename(vm.join(".write"), vm.join("metadata.json")).unwrap();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            () = news() => {}
+            () = write => unreachable!("it never ends"),
+        }
+    }
 }
