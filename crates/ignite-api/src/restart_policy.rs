@@ -16,7 +16,6 @@ pub const STEADY_AFTER: Duration = Duration::from_secs(10);
 ///
 /// Written as Docker's flag has it; Kubernetes' `Never`, `OnFailure` and `Always` are read too.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub enum RestartPolicy {
     /// Never.

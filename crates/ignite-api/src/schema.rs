@@ -2,6 +2,7 @@
 //! decoding does.
 
 use crate::configuration::Configuration;
+use crate::restart_policy::RestartPolicy;
 use crate::vm::Ssh;
 use crate::{API_VERSION, ApiObject, Image, ImageSource, Kernel, Size, Uid, Vm};
 use schemars::generate::SchemaSettings;
@@ -107,6 +108,20 @@ impl JsonSchema for Uid {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "pattern": "^[a-z0-9]{16}$", "description": "16 lower-case letters or digits" })
+    }
+}
+
+impl JsonSchema for RestartPolicy {
+    fn schema_name() -> Cow<'static, str> {
+        "RestartPolicy".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^(no|on-failure(:[0-9]{1,9})?|always|unless-stopped|Never|OnFailure(:[0-9]{1,9})?|Always|)$",
+            "description": "no, on-failure[:MAX-RETRIES], always or unless-stopped; Kubernetes' Never, OnFailure and Always are read, too",
+        })
     }
 }
 
