@@ -186,8 +186,9 @@ impl OciError {
                 "trust its authority: put the certificate into /etc/containers/certs.d/{registry}/ca.crt, or use \
                  --ca-certificate FILE"
             )),
-            OciError::RateLimited { registry, .. } => {
-                Some(format!("wait, or log in for a higher limit: ignite login {registry}"))
+            OciError::RateLimited { registry, retry_after, .. } => {
+                let long = retry_after.map(|time| format!(" {} s", time.as_secs())).unwrap_or_default();
+                Some(format!("wait{long}, or log in for a higher limit: ignite login {registry}"))
             }
             OciError::NoSuchPlatform { .. } | OciError::PlatformMismatch { .. } => {
                 Some("choose an image made for this processor".to_owned())

@@ -3,6 +3,7 @@
 mod authorization;
 mod client;
 mod credentials;
+mod direct;
 mod download;
 mod endpoint;
 mod file;

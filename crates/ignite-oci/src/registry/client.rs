@@ -51,7 +51,7 @@ pub(crate) struct RawManifest {
 impl RegistryClient {
     pub(crate) fn new(endpoint: Endpoint, options: &PullOptions) -> Result<RegistryClient, OciError> {
         Ok(RegistryClient {
-            http: build_http(&endpoint.host, endpoint.may_be_plain, &endpoint.trust, options)?,
+            http: build_http(endpoint.may_be_plain, &endpoint.trust, options)?,
             plain: AtomicBool::new(endpoint.may_be_plain),
             endpoint,
             options: options.clone(),
@@ -149,7 +149,7 @@ impl RegistryClient {
 
     /// Sends a request below `/v2/<repository>/`, answering a challenge once; only success comes back as `Ok`.
     async fn send(&self, method: Method, path: &str, headers: HeaderMap, what: &str) -> Result<Response, OciError> {
-        let mut has_authenticated = false;
+        let (mut has_authenticated, mut plain_failure) = (false, None);
         loop {
             let scheme = if self.is_plain() { "http" } else { "https" };
             let (host, base) = (&self.endpoint.host, &self.endpoint.base_path);
@@ -169,7 +169,13 @@ impl RegistryClient {
             if let Some(header) = &header {
                 request = request.header(AUTHORIZATION, header.clone());
             }
-            let response = self.answer(request, what).await?;
+            let response = match self.answer(request, what).await {
+                Err(error) if header.is_none() && self.hands_over_to_tls() => {
+                    plain_failure = Some(error);
+                    continue;
+                }
+                other => other.map_err(|error| self.after_both(plain_failure.take(), error))?,
+            };
             match response.status() {
                 status if status.is_success() => return Ok(response),
                 StatusCode::UNAUTHORIZED if !has_authenticated => {
@@ -190,6 +196,29 @@ impl RegistryClient {
                     return Err(self.status_error(status, retry_after, message, what).await);
                 }
             }
+        }
+    }
+
+    /// After a failure: true when plain http was tried in vain and TLS is next. Some TLS servers hang up on plain http, and
+    /// where there is TLS nobody may listen for the other.
+    pub(super) fn hands_over_to_tls(&self) -> bool {
+        let is_next = self.is_plain() && !self.answered.load(Ordering::Relaxed);
+        if is_next {
+            self.speak_tls();
+        }
+        is_next
+    }
+
+    /// Which error to tell when TLS failed with `error`, after plain http did with `plain_failure`, if that was tried.
+    pub(super) fn after_both(&self, plain_failure: Option<OciError>, error: OciError) -> OciError {
+        match plain_failure {
+            // TLS is spoken there: what is wrong is this certificate.
+            Some(_) if matches!(error, OciError::Untrusted { .. }) => error,
+            Some(plain_failure) => {
+                self.plain.store(true, Ordering::Relaxed);
+                plain_failure
+            }
+            None => error,
         }
     }
 

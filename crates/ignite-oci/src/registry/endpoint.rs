@@ -1,5 +1,6 @@
 //! Which host a reference means, and whether it may be spoken to without TLS.
 
+use super::direct::Network;
 use crate::digest::Digest;
 use crate::{OciError, PullOptions};
 use ignite_api::ImageReference;
@@ -109,11 +110,20 @@ pub(crate) fn allows_plain_http(host: &str, listed: &[String]) -> bool {
     is_loopback(name) || is_listed(host, listed)
 }
 
-/// True when `host` (`host[:port]`) is in `listed`, with its port or without.
+/// True when `host` (`host[:port]`) is in `listed`, with its port or without. An entry may have a scheme and a path, as in
+/// Weave Ignite, or be a network of addresses, as in Docker.
 fn is_listed(host: &str, listed: &[String]) -> bool {
     let Ok(url) = Url::parse(&format!("http://{host}/")) else { return false };
     let name = url.host_str().unwrap_or_default();
-    listed.iter().any(|entry| entry.eq_ignore_ascii_case(host) || entry.eq_ignore_ascii_case(name))
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    let address: Option<IpAddr> = bare.parse().ok();
+    listed.iter().any(|entry| {
+        let place = entry.split_once("://").map_or(entry.as_str(), |(_, place)| place);
+        let place_host = place.split('/').next().unwrap_or(place);
+        place_host.eq_ignore_ascii_case(host)
+            || place_host.eq_ignore_ascii_case(name)
+            || address.is_some_and(|address| Network::parse(place).is_some_and(|network| network.holds(address)))
+    })
 }
 
 /// True for `localhost`, 127.0.0.0/8 and `::1`.
@@ -174,6 +184,28 @@ mod tests {
             ("index.docker.io", false),
         ] {
             assert_eq!(allows_plain_http(host, &listed), allowed, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_listed_registry_may_be_written_as_other_tools_write_it() {
+        for (entry, host, listed) in [
+            ("reg.lan", "reg.lan", true),
+            ("reg.lan", "REG.lan:5000", true),
+            ("reg.lan:5000", "reg.lan:5000", true),
+            ("reg.lan:5000", "reg.lan", false),
+            ("http://reg.lan:5000", "reg.lan:5000", true),
+            ("https://reg.lan/v2/", "reg.lan", true),
+            ("http://reg.lan", "areg.lan", false),
+            ("10.0.0.0/8", "10.9.8.7:5000", true),
+            ("10.0.0.0/8", "11.0.0.1", false),
+            ("10.0.0.0/8", "10.lan", false),
+            ("fd00::/8", "[fd00::1]:5000", true),
+            ("10.1.2.3/v2", "10.1.2.3", true),
+            ("", "reg.lan", false),
+            ("http://", "reg.lan", false),
+        ] {
+            assert_eq!(is_listed(host, &[entry.to_owned()]), listed, "{entry:?} {host}");
         }
     }
 

@@ -46,7 +46,7 @@ pub async fn fetch_file(
             let endpoint = with_certificates(Endpoint::new(&reference, options)?, options)?;
             Way::Blob(Box::new(RegistryClient::new(endpoint, options)?), named)
         }
-        None => Way::File(build_http(&host, may_be_plain, &Trust::default(), options)?),
+        None => Way::File(build_http(may_be_plain, &Trust::default(), options)?),
     };
     let request = Request { way, url: parsed, host, digest, limit_bytes, options };
     let mut retries = Retries::new(options);

@@ -54,6 +54,7 @@ pub(crate) async fn check(
 impl RegistryClient {
     /// `GET /v2/`; the answer is a success or a challenge.
     async fn ping(&self, header: Option<HeaderValue>) -> Result<Response, OciError> {
+        let mut plain_failure = None;
         loop {
             let scheme = if self.is_plain() { "http" } else { "https" };
             let text = format!("{scheme}://{}/v2/", self.endpoint().host);
@@ -65,7 +66,13 @@ impl RegistryClient {
             if let Some(header) = &header {
                 request = request.header(AUTHORIZATION, header.clone());
             }
-            let response = self.answer(request, "login").await?;
+            let response = match self.answer(request, "login").await {
+                Err(error) if header.is_none() && self.hands_over_to_tls() => {
+                    plain_failure = Some(error);
+                    continue;
+                }
+                other => other.map_err(|error| self.after_both(plain_failure.take(), error))?,
+            };
             match response.status() {
                 // What a TLS server says to plain http; nothing secret was sent yet.
                 StatusCode::BAD_REQUEST if self.is_plain() && header.is_none() => self.speak_tls(),

@@ -50,7 +50,7 @@ enum Decision {
     GiveUp,
 }
 
-/// Exponential back-off with jitter in 0..=255, or what the server asked for.
+/// Exponential back-off with jitter in 0..=255, but no less than the server asked for.
 fn decide(error: &OciError, used: u32, allowed: u32, pause: Duration, jitter: u8) -> Decision {
     if !error.is_transient() || error.retry_after().is_some_and(|asked| asked > MAX_ASKED_PAUSE) {
         return Decision::Fail;
@@ -58,12 +58,11 @@ fn decide(error: &OciError, used: u32, allowed: u32, pause: Duration, jitter: u8
     if used >= allowed {
         return if used == 0 { Decision::Fail } else { Decision::GiveUp };
     }
-    if let Some(asked) = error.retry_after() {
-        return Decision::Retry(asked);
-    }
     let full = pause.saturating_mul(1 << used.min(16)).min(MAX_PAUSE);
     // Between half and the whole: many clients cut off together do not come back together.
-    Decision::Retry(full / 2 + full / 2 * u32::from(jitter) / 255)
+    let own = full / 2 + full / 2 * u32::from(jitter) / 255;
+    // A server that asks for none (`Retry-After: 0`, a date that is past) is not hurried.
+    Decision::Retry(own.max(error.retry_after().unwrap_or_default()))
 }
 
 fn jitter() -> u8 {
@@ -104,6 +103,9 @@ mod tests {
         assert_eq!(pause(&limited(None), 3, 255), Decision::Retry(second * 8));
         assert_eq!(pause(&limited(None), 8, 255), Decision::Retry(MAX_PAUSE));
         assert_eq!(pause(&limited(Some(7)), 0, 0), Decision::Retry(second * 7));
+        assert_eq!(pause(&limited(Some(7)), 4, 255), Decision::Retry(second * 16));
+        assert_eq!(pause(&limited(Some(0)), 0, 255), Decision::Retry(second));
+        assert_eq!(pause(&limited(Some(120)), 0, 0), Decision::Retry(second * 120));
         assert_eq!(pause(&limited(Some(3600)), 0, 0), Decision::Fail);
         assert_eq!(pause(&limited(None), 9, 0), Decision::GiveUp);
         assert_eq!(decide(&limited(None), 0, 0, second, 0), Decision::Fail);

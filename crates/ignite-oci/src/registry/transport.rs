@@ -1,6 +1,7 @@
 //! The HTTP client under a registry's: TLS, proxies, and which redirects are followed.
 
-use super::endpoint::{Trust, allows_plain_http, is_loopback};
+use super::direct::DirectHosts;
+use super::endpoint::{Trust, allows_plain_http};
 use crate::{OciError, PullOptions};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -12,7 +13,6 @@ pub(super) const MAX_REDIRECTS: usize = 10;
 
 /// The HTTP client: TLS by rustls with `ring`, the system's authorities and those configured, no downgrade by redirect.
 pub(super) fn build_http(
-    host: &str,
     may_be_plain: bool,
     trust: &Trust,
     options: &PullOptions,
@@ -52,11 +52,8 @@ pub(super) fn build_http(
             .redirect(redirects)
             .referer(false)
             .no_proxy();
-        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-        if !is_loopback(name) && !is_loopback(host) {
-            for proxy in proxies(options)? {
-                builder = builder.proxy(proxy);
-            }
+        if let Some(proxy) = proxy(options)? {
+            builder = builder.proxy(proxy);
         }
         if let Some(identity) = &identity {
             builder = builder.identity(identity.clone());
@@ -102,20 +99,26 @@ fn read_identity(trust: &Trust) -> Result<Option<reqwest::Identity>, OciError> {
     identity.map(Some).map_err(|_| failed(certificate, format!("it cannot be used with {}", key.display())))
 }
 
-fn proxies(options: &PullOptions) -> Result<Vec<reqwest::Proxy>, OciError> {
-    let except = options.proxies.except.as_deref().and_then(reqwest::NoProxy::from_string);
-    let invalid = |proxy: &str| {
-        let proxy = proxy.to_owned();
-        move |source| OciError::InvalidProxy { proxy, source }
+/// Asked for each request, as redirects and token servers lead to other hosts.
+fn proxy(options: &PullOptions) -> Result<Option<reqwest::Proxy>, OciError> {
+    let checked = |proxy: &Option<String>| -> Result<Option<String>, OciError> {
+        let Some(proxy) = proxy.as_deref().map(str::trim).filter(|proxy| !proxy.is_empty()) else { return Ok(None) };
+        // A password before the @ is nobody's business.
+        let shown = proxy.rsplit_once('@').map_or(proxy, |(_, place)| place);
+        let invalid = |source| OciError::InvalidProxy { proxy: shown.to_owned(), source };
+        reqwest::Proxy::all(proxy).map_err(invalid)?;
+        Ok(Some(proxy.to_owned()))
     };
-    let mut proxies = Vec::new();
-    if let Some(proxy) = options.proxies.https.as_deref().filter(|proxy| !proxy.is_empty()) {
-        proxies.push(reqwest::Proxy::https(proxy).map_err(invalid(proxy))?.no_proxy(except.clone()));
+    let (http, https) = (checked(&options.proxies.http)?, checked(&options.proxies.https)?);
+    if http.is_none() && https.is_none() {
+        return Ok(None);
     }
-    if let Some(proxy) = options.proxies.http.as_deref().filter(|proxy| !proxy.is_empty()) {
-        proxies.push(reqwest::Proxy::http(proxy).map_err(invalid(proxy))?.no_proxy(except.clone()));
-    }
-    Ok(proxies)
+    let direct = DirectHosts::parse(options.proxies.except.as_deref().unwrap_or_default());
+    Ok(Some(reqwest::Proxy::custom(move |url| {
+        let proxy = if url.scheme() == "https" { &https } else { &http };
+        let port = url.port_or_known_default().unwrap_or_default();
+        proxy.clone().filter(|_| !direct.holds(url.host_str().unwrap_or_default(), port))
+    })))
 }
 
 /// A redirect to a host that may not be spoken to without TLS.

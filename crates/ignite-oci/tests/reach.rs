@@ -1,0 +1,108 @@
+//! How a registry is reached: through a proxy or not, by TLS or plain http.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod harness;
+
+use harness::images::TestImage;
+use harness::proxy::{Action, Proxy};
+use harness::registry::{Setup, TestRegistry};
+use harness::{have, options};
+use ignite_oci::{OciError, Proxies, PullOptions, resolve_digest};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+
+async fn ask(reference: &str, options: &PullOptions) -> Result<String, OciError> {
+    resolve_digest(&reference.parse().unwrap(), options).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_is_asked_for_all_hosts_but_those_excepted() {
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let answer = digest.clone();
+    let proxy = Proxy::start("127.0.0.1:9", move |_, _| {
+        Action::Respond("200 OK", vec![("Docker-Content-Digest", answer.clone())], String::new())
+    });
+    let through = |except: &str| PullOptions {
+        plain_http_hosts: vec!["reg.invalid".to_owned()],
+        retries: 0,
+        proxies: Proxies {
+            http: Some(format!("joe:s%3Acret@{}", proxy.address)),
+            https: None,
+            except: Some(except.to_owned()),
+        },
+        ..options()
+    };
+    for except in ["", "other.invalid", ".reg.invalid", "reg.invalid:5000"] {
+        assert_eq!(ask("reg.invalid/a:v1", &through(except)).await.unwrap(), digest, "{except}");
+    }
+    let seen = proxy.requests("");
+    assert_eq!((seen.len(), seen[0].path.as_str()), (4, "http://reg.invalid/v2/a/manifests/v1"));
+    assert_eq!(seen[0].headers["proxy-authorization"], "Basic am9lOnM6Y3JldA==");
+    for except in ["reg.invalid", "invalid", "*", "reg.invalid:80"] {
+        let error = ask("reg.invalid/a:v1", &through(except)).await.unwrap_err();
+        assert!(matches!(error, OciError::Unreachable { .. }), "{except}: {error:?}");
+    }
+    assert_eq!(proxy.requests("").len(), 4);
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_none_is_told_without_its_password() {
+    let proxies = Proxies { http: Some("http://joe:secret@pro xy:1".to_owned()), ..Proxies::default() };
+    let error = ask("reg.invalid/a", &PullOptions { proxies, ..options() }).await.unwrap_err();
+    assert!(matches!(error, OciError::InvalidProxy { .. }), "{error:?}");
+    assert!(error.to_string().contains("pro xy:1") && !error.to_string().contains("secret"), "{error}");
+}
+
+/// Stands before a TLS server and hangs up on whoever speaks plain http; ends with the test's process.
+fn hang_up_on_plain(upstream: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, upstream) = (listener.local_addr().unwrap().to_string(), upstream.to_owned());
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().map_while(Result::ok) {
+            let upstream = upstream.clone();
+            std::thread::spawn(move || {
+                let mut first = [0];
+                // The first record of a handshake (RFC 8446 §5.1).
+                if client.read_exact(&mut first).is_err() || first[0] != 22 {
+                    return;
+                }
+                let mut server = TcpStream::connect(upstream).unwrap();
+                server.write_all(&first).unwrap();
+                let (mut from, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+                let _ = std::io::copy(&mut client, &mut server);
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_insecure_registry_that_hangs_up_on_plain_http_is_spoken_to_by_tls() {
+    if !have(&["docker-registry", "skopeo", "openssl"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
+        .args(["-subj", "/CN=test", "-keyout", "key.pem", "-out", "cert.pem"])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let setup = Setup { tls: Some((dir.path().join("cert.pem"), dir.path().join("key.pem"))), ..Setup::default() };
+    let registry = TestRegistry::start(&setup);
+    let image = TestImage::new("amd64", &[b"tls"]);
+    registry.push(&image, "test/busybox:v1", &setup);
+    let address = hang_up_on_plain(&registry.address);
+    let reference = format!("{address}/test/busybox:v1");
+
+    let error = ask(&reference, &options()).await.unwrap_err();
+    assert!(matches!(error, OciError::Untrusted { .. }), "{error:?}");
+    let insecure = PullOptions { insecure_hosts: vec![format!("https://{address}/")], ..options() };
+    assert_eq!(ask(&reference, &insecure).await.unwrap(), image.manifest.digest());
+    let keeping = PullOptions { docker_config_dir: Some(dir.path().join("docker")), ..insecure };
+    let login = ignite_oci::login(&address, "joe", "secret", &keeping).await;
+    assert!(login.is_ok(), "{login:?}");
+}
