@@ -32,6 +32,8 @@ const TESTS: &[Test] = tests! {
         cycles_of_start_stop_kill_and_crash_leave_nothing_and_give_no_address_twice;
     health:
         a_vm_becomes_healthy_and_unhealthy_when_its_file_goes_and_everyone_is_told;
+    healing:
+        a_dependent_waits_for_health_and_who_loses_it_is_started_again;
     ignited:
         what_is_pushed_runs_over_ssh_and_over_https
         only_signed_commits_are_taken
