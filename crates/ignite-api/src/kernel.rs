@@ -54,6 +54,9 @@ pub struct KernelStatus {
     pub version: String,
     /// Bytes of the modules disk; 0: no modules.
     pub modules_size: Size,
+    /// Bytes of the initrd that came with it, unpacked; its VMs' initramfs begins with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initrd_size: Option<Size>,
     /// True for the kernel that VMs get when they name none.
     pub default: bool,
     /// What it offers of the things VMs may need, told by its configuration or its modules.

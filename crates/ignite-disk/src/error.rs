@@ -70,6 +70,14 @@ pub enum DiskError {
         /// What is wrong with it.
         reason: String,
     },
+    /// An initrd is not what Linux reads.
+    #[error("initrd {path:?}: {reason}")]
+    BadInitrd {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// No kernel was found where one was looked for.
     #[error("no kernel in {path:?}: {reason}")]
     NoKernel {

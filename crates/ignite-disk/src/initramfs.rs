@@ -1,10 +1,12 @@
 //! The initramfs: the guest's init and the kernel modules it needs to find its disks.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::Path;
 
 use crate::DiskError;
 use crate::ext4::{ImageFile, Visibility};
+use crate::initrd;
 use crate::kernel::{BOOT_MODULES, BOOT_ORDER};
 
 /// Directories that an init mounts things on.
@@ -21,6 +23,7 @@ const MAX_MODULES: usize = 512;
 /// An uncompressed newc cpio archive (Documentation/driver-api/early-userspace/buffer-format.rst): `/init` (0755), the
 /// modules `/modules/NN-name.ko` with `/modules/order` naming them in loading order, one per line, empty directories to
 /// mount on, and `/dev/console`. Uncompressed because inflating costs a guest more than the host's page cache does. The
+/// kernel's own initrd, where one was imported with it, stands before all this: `/init` is ours whatever that holds. The
 /// same input gives the same bytes; the file appears under its name complete, or not at all.
 pub fn write_initramfs(kernel_dir: &Path, init_program: &[u8], dest: &Path) -> Result<(), DiskError> {
     let modules_dir = kernel_dir.join(BOOT_MODULES);
@@ -29,6 +32,7 @@ pub fn write_initramfs(kernel_dir: &Path, init_program: &[u8], dest: &Path) -> R
         fs::read_to_string(&order_path).map_err(|source| DiskError::ReadFile { path: order_path.clone(), source })?;
 
     let mut archive = Archive { image: ImageFile::create(dest)?, len: 0, inode: 0 };
+    archive.add_initrd(&initrd::kept(kernel_dir))?;
     for directory in DIRECTORIES {
         archive.add(directory, DIR, (0, 0), b"")?;
     }
@@ -85,6 +89,21 @@ impl Archive {
         self.align()?;
         self.append(content)?;
         self.align()
+    }
+
+    fn add_initrd(&mut self, path: &Path) -> Result<(), DiskError> {
+        let failed = |source| DiskError::ReadFile { path: path.into(), source };
+        let mut initrd = match File::open(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(failed)?,
+        };
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            match initrd.read(&mut buffer).map_err(failed)? {
+                0 => return self.align(),
+                count => self.append(&buffer[..count])?,
+            }
+        }
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), DiskError> {

@@ -41,6 +41,7 @@ impl Engine {
             name: None,
             modules: None,
             config: None,
+            initrd: None,
             make_default: false,
         };
         self.import_kernel(request, progress).await
@@ -59,7 +60,7 @@ impl Engine {
         progress.event(ProgressEvent::Note("no kernel is imported: taking this host's own".to_owned()));
         let source = KernelSourceArg::HostBoot { release: None };
         self.import_kernel(
-            ImportKernel { source, name: None, modules: None, config: None, make_default: true },
+            ImportKernel { source, name: None, modules: None, config: None, initrd: None, make_default: true },
             progress,
         )
         .await

@@ -29,6 +29,8 @@ pub struct ImportKernel {
     pub modules: Option<PathBuf>,
     /// Its configuration, where the source is a bare kernel image and neither it nor its directory has one.
     pub config: Option<PathBuf>,
+    /// An initrd that the initramfs of its VMs begins with.
+    pub initrd: Option<PathBuf>,
     /// VMs that name no kernel get it from now on. The first kernel always becomes the default.
     pub make_default: bool,
 }
@@ -136,6 +138,9 @@ impl Engine {
             }
         };
         atomic::write(&dir.join(KERNEL_INFO), &serde_json::to_vec_pretty(&info).unwrap_or_default())?;
+        if let Some(initrd) = &request.initrd {
+            ignite_disk::import_initrd(initrd, &dir).map_err(|source| EngineError::Disk { what: what(), source })?;
+        }
         self.ensure_initramfs_in(&dir)?;
         let name = match (&request.name, &request.source) {
             (Some(name), _) => name.clone(),
@@ -159,6 +164,7 @@ impl Engine {
                 oci_source: Some(OciSourceStatus { id: source_id, size: Size::bytes(size) }),
                 version: info.version,
                 modules_size: Size::bytes(info.modules_size),
+                initrd_size: ignite_disk::initrd_size(&dir).map(Size::bytes),
                 default: is_default,
                 features: kernel_needs::told(&info.features),
             },

@@ -105,7 +105,8 @@ const TESTS: &[Test] = tests! {
         the_guests_tree_is_what_umoci_unpacks;
     kernels:
         a_kernel_of_every_wrapping_boots
-        a_kernel_that_is_too_bare_is_refused_before_boot;
+        a_kernel_that_is_too_bare_is_refused_before_boot
+        an_initrd_of_ones_own_comes_before_ours;
     sources:
         every_source_of_an_image_gives_the_same_base_disk
         four_processes_fetch_each_blob_once

@@ -3,8 +3,8 @@
 use std::io::{self, Read};
 
 use super::lzop::{self, Lzop};
-use bzip2::read::BzDecoder;
-use flate2::read::GzDecoder;
+use bzip2::read::{BzDecoder, MultiBzDecoder};
+use flate2::read::{GzDecoder, MultiGzDecoder};
 use lzma_rust2::{LzmaReader, XzReader};
 
 /// Memory that an xz or lzma stream may ask for, in KiB; `xz -9` takes 65 MiB, kernels use up to 128 MiB.
@@ -15,7 +15,7 @@ const LZ4_LEGACY_MAGIC: [u8; 4] = [0x02, 0x21, 0x4c, 0x18];
 
 /// How a stream is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Compression {
+pub(crate) enum Compression {
     None,
     Gzip,
     Xz,
@@ -60,6 +60,21 @@ impl Compression {
             Compression::Lz4Legacy => Box::new(Lz4Legacy::new(stream)?),
             Compression::Bzip2 => Box::new(BzDecoder::new(stream)),
             Compression::Lzop => Box::new(Lzop::new(stream)?),
+        })
+    }
+
+    /// Decompresses all streams that stand behind each other, where the format tells them apart, else the first.
+    pub fn open_all<'a>(self, stream: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+        Ok(match self {
+            Compression::Gzip => Box::new(MultiGzDecoder::new(stream)),
+            Compression::Xz => Box::new(XzReader::new_mem_limit(stream, true, XZ_MEMORY_KIB)),
+            Compression::Zstd => {
+                let mut decoder = zstd::stream::read::Decoder::new(stream)?;
+                decoder.window_log_max(27)?;
+                Box::new(decoder)
+            }
+            Compression::Bzip2 => Box::new(MultiBzDecoder::new(stream)),
+            _ => self.open(stream)?,
         })
     }
 }
@@ -121,7 +136,7 @@ impl<R: Read> Read for Lz4Legacy<R> {
 }
 
 /// Fills as much of the buffer as the stream has.
-pub(super) fn read_up_to(stream: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn read_up_to(stream: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match stream.read(&mut buffer[filled..]) {

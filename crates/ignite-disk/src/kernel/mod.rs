@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::LayerSource;
 
+pub(crate) use decompress::{Compression, read_up_to};
 pub use import::import_kernel;
 pub(crate) use import::{BOOT_MODULES, BOOT_ORDER};
 

@@ -111,3 +111,47 @@ fn only_entry(dir: &Path) -> PathBuf {
     let mut entries = fs::read_dir(dir).expect("list a directory").flatten();
     entries.next().expect("an entry").path()
 }
+
+pub fn an_initrd_of_ones_own_comes_before_ours() -> Report {
+    let host = Host::new();
+    let deb = kernel_package().display().to_string();
+    let bad = host.file("bad", b"no archive at all").display().to_string();
+    let refused = host.does(["kernel", "import", "--name", "bad", "--initrd", &bad, &deb]);
+    refused.fails().complains("neither a cpio archive").complains(&bad);
+    // A table for Linux to find, and an init that would end every boot.
+    let members = [("kernel/firmware/acpi/ours.aml", acpi_table()), ("init", b"#!/nowhere\n".to_vec())];
+    let mut archive: Vec<u8> = members.iter().flat_map(|(name, content)| cpio_member(name, content)).collect();
+    archive.extend(cpio_member("TRAILER!!!", b""));
+    let initrd = host.file("initrd", archive).display().to_string();
+    let packed = Invocation::new("zstd").args(["-q", "-1", "-c", &initrd]).within(QUICK).finish();
+    let packed = host.file("initrd.zst", packed.succeeds().stdout.clone()).display().to_string();
+    host.does(["kernel", "import", "--name", "with-initrd", "--initrd", &packed, &deb]).succeeds();
+    let kernel = host.does(["kernel", "inspect", "with-initrd"]).json();
+    assert!(kernel["status"]["initrdSize"].is_string(), "{kernel}");
+    let found = "grep -l TESTINIT /sys/firmware/acpi/tables/SSDT*";
+    let run = host.run(["--rm", "--kernel", "with-initrd", busybox(), "sh", "-c", found]);
+    run.succeeds().says("/sys/firmware/acpi/tables/SSDT");
+    host.assert_nothing_left();
+    Ok(())
+}
+
+/// An SSDT without content (ACPI 6.4, 5.2.6 "System Description Table Header").
+fn acpi_table() -> Vec<u8> {
+    let mut table = b"SSDT\x24\0\0\0\x02\0IGNITETESTINIT\x01\0\0\0TEST\x01\0\0\0".to_vec();
+    table[9] = table.iter().fold(0u8, |sum, byte| sum.wrapping_sub(*byte));
+    table
+}
+
+/// A file as cpio's newc has it.
+fn cpio_member(name: &str, content: &[u8]) -> Vec<u8> {
+    let mut bytes = b"070701".to_vec();
+    let (size, name_len) = (content.len(), name.len() + 1);
+    for field in [1, 0o100_755, 0, 0, 1, 0, size, 0, 0, 0, 0, name_len, 0] {
+        bytes.extend(format!("{field:08x}").bytes());
+    }
+    bytes.extend(name.bytes().chain([0]));
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes.extend(content);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}

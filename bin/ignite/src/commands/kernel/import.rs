@@ -20,6 +20,10 @@ pub struct Args {
     /// Its configuration, where the source is a bare kernel [default: what it has in itself or beside it]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// An initrd (cpio, compressed or not) that its VMs' initramfs begins with: microcode, ACPI tables, firmware; /init
+    /// stays ours
+    #[arg(long, value_name = "FILE")]
+    pub initrd: Option<PathBuf>,
     /// Give it to VMs that name no kernel; the first one imported is the default anyway
     #[arg(long)]
     pub default: bool,
@@ -44,6 +48,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
         name: args.name,
         modules: args.modules.map(|path| working_dir.join(path)),
         config: args.config.map(|path| working_dir.join(path)),
+        initrd: args.initrd.map(|path| working_dir.join(path)),
         make_default: args.default,
     };
     let progress = context.progress();
