@@ -298,7 +298,7 @@ impl EngineError {
                 }
                 StoreError::Io { .. } | StoreError::Damaged { .. } | StoreError::NoUid { .. } => ErrorKind::Failed,
             },
-            EngineError::Image { source, .. } | EngineError::Registry(source) => match source {
+            EngineError::Image { source, .. } | EngineError::Registry(source) => match source.failure() {
                 OciError::NotFound { .. } | OciError::NoSuchImage { .. } => ErrorKind::NotFound,
                 OciError::Unauthorized { .. } | OciError::Denied { .. } | OciError::LoginRefused { .. } => {
                     ErrorKind::Denied

@@ -87,6 +87,8 @@ pub enum OciError {
     Denied { registry: String, repository: String, message: String },
     #[error("{reference} not found")]
     NotFound { reference: String },
+    #[error("{name} means an image of Docker Hub")]
+    NotOnHub { name: String, others: Vec<String>, source: Box<OciError> },
     #[error("{registry} limits the rate of requests: {message}")]
     RateLimited { registry: String, message: String, retry_after: Option<Duration> },
     #[error("{registry} answers {what} with status {status}: {message}")]
@@ -172,6 +174,10 @@ impl OciError {
                     .rsplit_once(':')
                     .map_or(reference.as_str(), |(name, tag)| { if tag.contains('/') { reference } else { name } })
             )),
+            OciError::NotOnHub { others, .. } => Some(format!(
+                "registries.conf lets other tools search elsewhere; give the name in full: {}",
+                others.join(", or ")
+            )),
             OciError::PlainHttpRefused { host } => {
                 Some(format!("list {host} as a plain http registry in the configuration if its network is trusted"))
             }
@@ -233,6 +239,14 @@ impl OciError {
                 Some("the content was damaged or tampered with on its way; nothing of it was kept".to_owned())
             }
             _ => None,
+        }
+    }
+
+    /// The failure itself, without how often it was tried or what else the name may mean.
+    pub fn failure(&self) -> &OciError {
+        match self {
+            OciError::GaveUp { source, .. } | OciError::NotOnHub { source, .. } => source.failure(),
+            other => other,
         }
     }
 

@@ -20,4 +20,4 @@ pub(crate) use download::{download_blob, wait_on_thread};
 pub(crate) use endpoint::{Endpoint, Target};
 pub use file::fetch_file;
 pub(crate) use login::check;
-pub(crate) use places::places;
+pub(crate) use places::{places, with_other_meanings};

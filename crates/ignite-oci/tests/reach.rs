@@ -105,4 +105,53 @@ async fn an_insecure_registry_that_hangs_up_on_plain_http_is_spoken_to_by_tls() 
     let keeping = PullOptions { docker_config_dir: Some(dir.path().join("docker")), ..insecure };
     let login = ignite_oci::login(&address, "joe", "secret", &keeping).await;
     assert!(login.is_ok(), "{login:?}");
+
+    // The same, called insecure by registries.conf.
+    let conf = dir.path().join("registries.conf");
+    std::fs::write(&conf, format!("[[registry]]\nlocation = '{address}'\ninsecure = true\n")).unwrap();
+    let configured = PullOptions { registries_conf: vec![conf], insecure_hosts: Vec::new(), ..keeping };
+    assert_eq!(ask(&reference, &configured).await.unwrap(), image.manifest.digest());
+    let login = ignite_oci::login(&address, "joe", "secret", &configured).await;
+    assert!(login.is_ok(), "{login:?}");
+}
+
+#[tokio::test]
+async fn an_identity_token_is_exchanged_and_a_busy_token_server_waited_for() {
+    let digest = format!("sha256:{}", "b".repeat(64));
+    let answer = digest.clone();
+    let server = Proxy::start("127.0.0.1:9", move |request, before| {
+        if request.path == "/token" {
+            let json = request.headers.get("content-type").map(String::as_str);
+            assert_eq!((request.method.as_str(), json), ("POST", Some("application/x-www-form-urlencoded")));
+            assert!(!request.headers.contains_key("authorization"));
+            return match before {
+                0 => Action::Respond("429 Too Many Requests", vec![("Retry-After", "1".to_owned())], String::new()),
+                _ => Action::Respond("200 OK", Vec::new(), r#"{"access_token":"short"}"#.to_owned()),
+            };
+        }
+        if request.headers.get("authorization").is_some_and(|header| header == "Bearer short") {
+            return Action::Respond("200 OK", vec![("Docker-Content-Digest", answer.clone())], String::new());
+        }
+        let challenge = format!(r#"Bearer realm="http://{}/token",service="s""#, request.headers["host"]);
+        Action::Respond("401 Unauthorized", vec![("WWW-Authenticate", challenge)], String::new())
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let config = serde_json::json!({"auths": {server.address.clone(): {"identitytoken": "refresh"}}});
+    std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
+    let configured = PullOptions { docker_config_dir: Some(dir.path().to_owned()), ..options() };
+    let begin = std::time::Instant::now();
+    assert_eq!(ask(&format!("{}/a:v1", server.address), &configured).await.unwrap(), digest);
+    assert!(begin.elapsed() >= std::time::Duration::from_secs(1), "Retry-After was not obeyed");
+    assert_eq!(server.requests("/token").len(), 2);
+}
+
+#[tokio::test]
+async fn a_login_heeds_that_a_registry_is_blocked() {
+    let dir = tempfile::tempdir().unwrap();
+    let conf = dir.path().join("registries.conf");
+    std::fs::write(&conf, "[[registry]]\nlocation = 'reg.invalid'\nblocked = true\n").unwrap();
+    let configured =
+        PullOptions { registries_conf: vec![conf], docker_config_dir: Some(dir.path().to_owned()), ..options() };
+    let error = ignite_oci::login("reg.invalid", "joe", "secret", &configured).await.unwrap_err();
+    assert_eq!(error.to_string(), "reg.invalid is blocked by registries.conf (reg.invalid)");
 }

@@ -7,9 +7,10 @@ use super::authorization::{Challenge, basic, login_url, parse_challenge, parse_r
 use super::client::RegistryClient;
 use super::credentials::Credentials;
 use super::endpoint::Endpoint;
-use super::places::with_certificates;
+use super::places::{places, with_certificates};
 use crate::limits::MAX_TOKEN_BYTES;
 use crate::{OciError, PullOptions};
+use ignite_api::ImageReference;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Response, StatusCode, Url};
 
@@ -22,7 +23,7 @@ pub(crate) async fn check(
 ) -> Result<Credentials, OciError> {
     let invalid = |reason| OciError::InvalidReference { reference: registry.to_owned(), reason };
     let reference = format!("{registry}/login").parse().map_err(|_| invalid("it is no registry"))?;
-    let endpoint = with_certificates(Endpoint::new(&reference, options)?, options)?;
+    let endpoint = endpoint(registry, &reference, options)?;
     if endpoint.registry != registry {
         return Err(invalid("a registry is a host name with a dot or a port"));
     }
@@ -48,6 +49,18 @@ pub(crate) async fn check(
     match answer.status().is_success() {
         true => Ok(kept),
         false => Err(client.login_error(answer, &given).await),
+    }
+}
+
+/// The registry itself, as `registries.conf` says of it: insecure, or blocked. Its mirrors are registries of their own.
+fn endpoint(registry: &str, reference: &ImageReference, options: &PullOptions) -> Result<Endpoint, OciError> {
+    let places = places(reference, options).map_err(|error| match error {
+        OciError::Blocked { prefix, .. } => OciError::Blocked { reference: registry.to_owned(), prefix },
+        other => other,
+    })?;
+    match places.into_iter().rev().find(|place| place.registry == registry) {
+        Some(place) => Ok(place),
+        None => with_certificates(Endpoint::new(reference, options)?, options),
     }
 }
 

@@ -19,10 +19,7 @@ pub(crate) fn places(reference: &ImageReference, options: &PullOptions) -> Resul
     }
     let conf = RegistriesConf::read(&options.registries_conf)?;
     let name = format!("{}/{}", reference.registry, reference.repository);
-    // What Docker completes to its own hub; `library/` is never written.
-    let short = (reference.registry == "docker.io")
-        .then(|| reference.repository.strip_prefix("library/").unwrap_or(&reference.repository));
-    match conf.route(&name, short, reference.digest.is_some()) {
+    match conf.route(&name, short_name(reference), reference.digest.is_some()) {
         Route::Blocked { prefix } => Err(OciError::Blocked { reference: reference.to_string(), prefix }),
         Route::Places(places) => {
             let endpoints = places.into_iter().map(|place| {
@@ -45,6 +42,26 @@ pub(crate) fn places(reference: &ImageReference, options: &PullOptions) -> Resul
             endpoints.collect()
         }
     }
+}
+
+/// What Docker completes to its own hub; `library/` is never written.
+fn short_name(reference: &ImageReference) -> Option<&str> {
+    let is_of_hub = reference.registry == "docker.io";
+    is_of_hub.then(|| reference.repository.strip_prefix("library/").unwrap_or(&reference.repository))
+}
+
+/// Adds to an image that Docker Hub has not what a search list of `registries.conf` lets other tools find by its name.
+pub(crate) fn with_other_meanings(error: OciError, reference: &ImageReference, options: &PullOptions) -> OciError {
+    let is_missing =
+        matches!(error, OciError::NotFound { .. } | OciError::Unauthorized { with_credentials: false, .. });
+    let (Some(short), true, None) = (short_name(reference), is_missing, &options.hosts_dir) else { return error };
+    // A file that cannot be read was an error before.
+    let Ok(conf) = RegistriesConf::read(&options.registries_conf) else { return error };
+    let others = conf.other_meanings(short);
+    if others.is_empty() {
+        return error;
+    }
+    OciError::NotOnHub { name: short.to_owned(), others, source: Box::new(error) }
 }
 
 fn of_host(origin: &Endpoint, host: HostEntry, options: &PullOptions) -> Endpoint {
@@ -135,6 +152,22 @@ mod tests {
             assert!(error.contains(says) && error.contains("me.key"), "{error}");
             std::fs::write(host.join(gone), "").unwrap();
         }
+    }
+
+    #[test]
+    fn an_image_that_is_missing_is_looked_for_where_other_tools_would() {
+        let dir = tempfile::tempdir().unwrap();
+        let conf = dir.path().join("registries.conf");
+        std::fs::write(&conf, "unqualified-search-registries = ['r.lan', 'docker.io']\n").unwrap();
+        let options = PullOptions { registries_conf: vec![conf], ..PullOptions::default() };
+        let told = |name: &str, error| with_other_meanings(error, &name.parse().unwrap(), &options);
+        let missing = || OciError::NotFound { reference: "x".to_owned() };
+        let error = told("team/app", missing());
+        assert!(error.hint().unwrap().contains("r.lan/team/app"), "{error:?}");
+        assert!(matches!(error.failure(), OciError::NotFound { .. }), "{error:?}");
+        assert!(told("redis", missing()).hint().unwrap().contains("r.lan/redis"));
+        assert!(matches!(told("q.lan/redis", missing()), OciError::NotFound { .. }));
+        assert!(matches!(told("redis", OciError::WorkerLost), OciError::WorkerLost));
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub(super) struct RegistriesConf {
     #[serde(rename = "registry")]
     registries: Vec<Registry>,
     aliases: BTreeMap<String, String>,
+    #[serde(rename = "unqualified-search-registries")]
+    searched: Option<Vec<String>>,
 }
 
 /// One `[[registry]]`.
@@ -84,10 +86,17 @@ impl RegistriesConf {
 
     fn overlay(&mut self, other: RegistriesConf) {
         self.aliases.extend(other.aliases);
+        self.searched = other.searched.or(self.searched.take());
         for registry in other.registries {
             self.registries.retain(|known| known.key() != registry.key());
             self.registries.push(registry);
         }
+    }
+
+    /// Names in full that other tools take `short` for (`unqualified-search-registries`), but for Docker Hub's.
+    pub(super) fn other_meanings(&self, short: &str) -> Vec<String> {
+        let others = self.searched.iter().flatten().filter(|registry| *registry != "docker.io");
+        others.map(|registry| format!("{registry}/{short}")).collect()
     }
 
     /// Where `name` (`docker.io/library/redis`) leads. `short` is how it is written without a registry, if it can be.
@@ -241,6 +250,28 @@ mod tests {
             ("ghcr.io/a/b", None, false, vec!["ghcr.io/a/b"]),
         ] {
             assert_eq!(route(name, short, by_digest), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_short_name_means_docker_hub_whatever_is_searched() {
+        for (text, places, others) in [
+            ("", "docker.io/library/a", vec![]),
+            ("unqualified-search-registries = []", "docker.io/library/a", vec![]),
+            ("unqualified-search-registries = ['docker.io']", "docker.io/library/a", vec![]),
+            ("unqualified-search-registries = ['r.lan', 'docker.io']", "docker.io/library/a", vec!["r.lan/a"]),
+            (
+                "unqualified-search-registries = ['r.lan', 'q.lan:5']",
+                "docker.io/library/a",
+                vec!["r.lan/a", "q.lan:5/a"],
+            ),
+            ("short-name-mode = 'enforcing'\n[aliases]\na = 'q.lan/b/a'", "q.lan/b/a", vec![]),
+            ("[aliases]\na = ''", "docker.io/library/a", vec![]),
+        ] {
+            let conf = parse(text).unwrap();
+            let place = Place { name: places.to_owned(), is_insecure: false };
+            assert_eq!(conf.route("docker.io/library/a", Some("a"), false), Route::Places(vec![place]), "{text}");
+            assert_eq!(conf.other_meanings("a"), others, "{text}");
         }
     }
 

@@ -6,7 +6,7 @@ use crate::document::{Descriptor, Document, Manifest, choose, parse_document};
 use crate::image::{check_platform, read_image, record_image};
 use crate::limits::{MAX_CONFIG_BYTES, MAX_INDEX_DEPTH, MAX_MANIFEST_BYTES};
 use crate::names::{familiar_name, repository_name};
-use crate::registry::{Endpoint, RegistryClient, Target, download_blob, places};
+use crate::registry::{Endpoint, RegistryClient, Target, download_blob, places, with_other_meanings};
 use crate::{ContentStore, OciError, Progress, ProgressEvent, PullOptions, StoredImage};
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -25,7 +25,8 @@ pub(super) async fn resolve_digest(reference: &ImageReference, options: &PullOpt
             Ok(RegistryClient::new(endpoint, &options)?.manifest_digest(&target, &()).await?.to_string())
         })
     };
-    at_first_good_place(reference, places, options, &(), ask).await
+    let found = at_first_good_place(reference, places, options, &(), ask).await;
+    found.map_err(|error| with_other_meanings(error, reference, options))
 }
 
 pub(super) async fn fetch(
@@ -39,7 +40,8 @@ pub(super) async fn fetch(
     let fetch = |endpoint: Endpoint, options: PullOptions| -> BoxFuture<'_, Result<StoredImage, OciError>> {
         Box::pin(async move { fetch_from(store, reference, endpoint, &options, progress).await })
     };
-    at_first_good_place(reference, places, options, progress, fetch).await
+    let fetched = at_first_good_place(reference, places, options, progress, fetch).await;
+    fetched.map_err(|error| with_other_meanings(error, reference, options))
 }
 
 /// Tries one place after the other, as long as it is the place that is at fault; what came from one is not asked of the
