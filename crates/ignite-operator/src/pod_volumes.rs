@@ -123,7 +123,8 @@ fn add_wanted(wish: &Wish, storage: &mut Storage) {
         let name = format!("volume-{index}");
         let claimed = |claim: &String| PersistentVolumeClaimVolumeSource {
             claim_name: claim.clone(),
-            read_only: Some(wanted.read_only),
+            // The server drops `false`: what is sent must be what comes back.
+            read_only: Some(true).filter(|_| wanted.read_only),
         };
         let volume = Volume { name: name.clone(), ..Volume::default() };
         storage.volumes.push(match &wanted.kind {

@@ -9,6 +9,7 @@
 
 mod cluster;
 mod crds;
+mod pods;
 mod rest;
 mod server;
 
@@ -42,6 +43,8 @@ fn tests() -> Vec<(&'static str, Run)> {
             the_columns_are_those_of_kubectl_get
             the_status_is_a_subresource_of_its_own
             a_set_is_scaled_like_a_deployment;
+        pods:
+            what_is_rendered_is_taken_by_the_server_and_kept;
     }
 }
 
