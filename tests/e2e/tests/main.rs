@@ -39,6 +39,9 @@ const TESTS: &[Test] = tests! {
         only_signed_commits_are_taken
         a_directory_is_kept_by_whoever_comes_next
         a_manifest_of_weave_ignite_means_what_it_meant;
+    gitops:
+        a_webhook_with_the_right_secret_has_every_repository_looked_at
+        killed_at_any_moment_it_goes_on_and_leaves_nothing_half_made;
     stack:
         a_stack_from_git_starts_in_order_answers_and_heals
         five_hundred_manifests_survive_a_kill_and_then_nothing_is_written;

@@ -5,7 +5,7 @@ use crate::service;
 use anyhow::Context as _;
 use ignite::context::Context;
 use ignite::report::{self, UsageError};
-use ignite_git::{Checkout, Credentials, Follow, RemoteUrl, Source, StatusBranch, SubPath, TrustedKeys};
+use ignite_git::{Checkout, Credentials, Follow, GitError, RemoteUrl, Source, StatusBranch, SubPath, TrustedKeys};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::Write;
@@ -27,6 +27,8 @@ const INHERITED: [&str; 11] = [
     "NO_PROXY",
     "ALL_PROXY",
 ];
+/// How long a git may still run whose `ignited` was killed.
+const LAST_GIT: Duration = Duration::from_secs(5);
 /// Longest secret of a webhook.
 const MAX_SECRET: u64 = 4096;
 
@@ -129,7 +131,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
         };
         let directory = context.settings.data_dir.join("ignited").join(&name);
         let repository = GitRepository {
-            checkout: Checkout::open(&directory, source)?,
+            checkout: open(&directory, &source).await?,
             interval: args.interval,
             status_branch: status_branch.transpose()?,
         };
@@ -137,6 +139,19 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     }
     let secret = args.webhook_secret_file.as_deref().map(read_secret).transpose()?;
     service::run(&args.service, sets, secret, None, context).await
+}
+
+/// A git that a killed `ignited` has left behind ends soon; until then the directory is its own.
+async fn open(directory: &Path, source: &Source) -> Result<Checkout, GitError> {
+    let deadline = tokio::time::Instant::now() + LAST_GIT;
+    loop {
+        match Checkout::open(directory, source.clone()) {
+            Err(GitError::Busy { .. }) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            opened => return opened,
+        }
+    }
 }
 
 struct Wanted {

@@ -7,6 +7,7 @@ pub mod crash;
 pub mod events;
 pub mod exec;
 pub mod full_disk;
+pub mod gitops;
 pub mod healing;
 pub mod health;
 pub mod ignited;
