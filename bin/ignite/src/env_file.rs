@@ -68,7 +68,7 @@ pub fn parse_env_flag(text: &str, host: HostEnv<'_>) -> Result<Option<EnvVar>, E
     if name.is_empty() || text.contains('\0') {
         return Err(EnvError::Flag { text: text.chars().take(64).collect() });
     }
-    Ok(value.map(|value| EnvVar { name: name.to_owned(), value }))
+    Ok(value.map(|value| EnvVar { name: name.to_owned(), value, value_from: None }))
 }
 
 /// Docker's format: one variable per line, `#` comments, no quotes, a name alone takes the host's value.
@@ -101,7 +101,7 @@ fn parse_env_file(text: &[u8], host: HostEnv<'_>) -> Result<Vec<EnvVar>, (usize,
             return Err((index + 1, problem));
         }
         if let Some(value) = value {
-            variables.push(EnvVar { name: name.to_owned(), value });
+            variables.push(EnvVar { name: name.to_owned(), value, value_from: None });
         }
     }
     Ok(variables)

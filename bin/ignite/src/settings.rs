@@ -31,6 +31,8 @@
 //!  VMM                 --vmm                   IGNITE_VMM                   vmDefaults.vmm        by what the host allows
 //!  Firecracker         --firecracker           IGNITE_FIRECRACKER                                 <data dir>/bin, PATH, /usr/…
 //!  its releases                                IGNITE_FIRECRACKER_RELEASES                        https://github.com/firecracker-…
+//!  secrets                                     IGNITE_SECRETS_DIR                                 /etc/ignite/secrets
+//!                                                                                                 $XDG_CONFIG_HOME/ignite/secrets
 //!  VM defaults         flags of run, create                                 vmDefaults            1 CPU, 512MB, 4GB
 //! ```
 //!
@@ -86,6 +88,7 @@ pub struct Settings {
     firecracker: Option<PathBuf>,
     releases_url: Option<String>,
     program_dirs: Vec<PathBuf>,
+    secrets_dir: PathBuf,
     is_root: bool,
     pull: PullOptions,
 }
@@ -101,6 +104,7 @@ impl Settings {
             firecracker: self.firecracker.clone(),
             releases_url: self.releases_url.clone(),
             program_dirs: self.program_dirs.clone(),
+            secrets_dir: self.secrets_dir.clone(),
             pull: self.pull.clone(),
             boot_dir: PathBuf::from("/boot"),
             modules_dir: PathBuf::from("/lib/modules"),
@@ -203,6 +207,7 @@ pub fn resolve(flags: &GlobalFlags, host: &Host) -> anyhow::Result<Settings> {
             .or_else(|| host.path("IGNITE_FIRECRACKER")),
         releases_url: host.text("IGNITE_FIRECRACKER_RELEASES")?,
         program_dirs: program_dirs(host),
+        secrets_dir: secrets_dir(host, &data_dir),
         is_root: host.uid == 0,
         pull: pull_options(flags, host, config.registry_config_dir)?,
         data_dir,
@@ -274,6 +279,18 @@ fn data_dir(flags: &GlobalFlags, host: &Host) -> anyhow::Result<PathBuf> {
         hint: "set IGNITE_DATA_DIR or use --data-dir".into(),
     })?;
     Ok(base.join("ignite"))
+}
+
+/// Files whose values manifests only name. A user without a home has them with the data.
+fn secrets_dir(host: &Host, data_dir: &Path) -> PathBuf {
+    if let Some(path) = host.path("IGNITE_SECRETS_DIR") {
+        return path;
+    }
+    if host.uid == 0 {
+        return PathBuf::from("/etc/ignite/secrets");
+    }
+    let base = host.xdg("XDG_CONFIG_HOME").or_else(|| Some(home(host)?.join(".config")));
+    base.map_or_else(|| data_dir.join("secrets"), |base| base.join("ignite/secrets"))
 }
 
 fn own_data_dir(flags: &GlobalFlags, host: &Host) -> Option<PathBuf> {

@@ -31,6 +31,7 @@ fn world(vms: u64) -> World {
         firecracker: None,
         releases_url: None,
         program_dirs: Vec::new(),
+        secrets_dir: PathBuf::new(),
         boot_dir: PathBuf::new(),
         modules_dir: PathBuf::new(),
     };

@@ -22,6 +22,7 @@ pub mod restart_policy;
 pub mod run_spec;
 #[cfg(feature = "schema")]
 pub mod schema;
+pub mod secret;
 pub mod size;
 pub mod storage;
 pub mod v1alpha2;

@@ -150,7 +150,7 @@ fn merge_env(image: &[String], wishes: &[EnvVar]) -> Vec<EnvVar> {
         let index = *position.entry(name).or_insert(merged.len());
         match merged.get_mut(index) {
             Some(var) => value.clone_into(&mut var.value),
-            None => merged.push(EnvVar { name: name.to_owned(), value: value.to_owned() }),
+            None => merged.push(EnvVar { name: name.to_owned(), value: value.to_owned(), value_from: None }),
         }
     }
     merged
@@ -201,7 +201,7 @@ mod tests {
             working_dir: "/data".to_owned(),
             ..ImageConfig::default()
         };
-        let var = |name: &str, value: &str| EnvVar { name: name.to_owned(), value: value.to_owned() };
+        let var = |name: &str, value: &str| EnvVar { name: name.to_owned(), value: value.to_owned(), value_from: None };
         let mut vm = Vm::new(crate::ObjectMeta::default(), VmSpec::default());
         vm.spec.env = vec![var("A", "2"), var("C", "3"), var("C", "4")];
         let process = vm.process_for(&image_config);

@@ -5,6 +5,7 @@
 mod depends_on;
 mod health;
 mod network;
+mod secret;
 
 use crate::configuration::Configuration;
 use crate::names;
@@ -255,6 +256,7 @@ impl Check {
         }
         self.words(path, spec);
         self.env(&at("env"), &spec.env);
+        self.files(&at("files"), &spec.files);
         if let Some(dir) = spec.working_dir.as_deref().filter(|dir| !dir.is_empty()) {
             self.path(at("workingDir"), dir);
         }
@@ -385,6 +387,7 @@ impl Check {
             self.invalid_unless(is_name, at("name"), quoted(&var.name), "must not be empty nor have '=' or NUL");
             let reason = "must be less than 128 KB without NUL";
             self.invalid_unless(is_exec_word(&var.value), at("value"), "(hidden)".to_owned(), reason);
+            self.value_from(&at("valueFrom"), var.value_from.as_ref(), var.value.is_empty(), "value");
         }
     }
 }

@@ -93,6 +93,9 @@ pub struct VmSpec {
     /// *Extension.* Added to the image's ENV.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
     pub env: Vec<EnvVar>,
+    /// *Extension.* Files that the guest has before anything runs in it.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub files: Vec<crate::secret::GuestFile>,
     /// *Extension.* Replaces the image's WORKDIR.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<String>,
@@ -169,6 +172,7 @@ impl Default for VmSpec {
             command: None,
             args: None,
             env: Vec::new(),
+            files: Vec::new(),
             working_dir: None,
             user: None,
             hostname: None,
@@ -272,7 +276,7 @@ impl<'de> de::Visitor<'de> for SshVisitor {
 }
 
 /// An environment variable.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EnvVar {
@@ -282,6 +286,9 @@ pub struct EnvVar {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(schema_with = "crate::schema::text_of_scalar"))]
     pub value: String,
+    /// In place of `value`: the file of the host that holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_from: Option<crate::secret::ValueFrom>,
 }
 
 /// Who is PID 1.

@@ -25,6 +25,8 @@ pub struct Settings {
     pub releases_url: Option<String>,
     /// Where the user's programs are.
     pub program_dirs: Vec<PathBuf>,
+    /// Where files with values lie that manifests only name.
+    pub secrets_dir: PathBuf,
     /// How images are pulled.
     pub pull: ignite_oci::PullOptions,
     /// Where the host's own kernels are, usually `/boot`.

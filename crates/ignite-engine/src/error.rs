@@ -29,6 +29,16 @@ pub enum EngineError {
         /// What to do.
         hint: &'static str,
     },
+    /// A file with a value that a manifest only names cannot be used.
+    #[error("the secret {path} {reason}")]
+    Secret {
+        /// The file of the host.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+        /// What to do.
+        hint: String,
+    },
     /// The image cannot be had.
     #[error("could not get the image {image}")]
     Image {
@@ -314,7 +324,9 @@ impl EngineError {
             EngineError::KernelLacks { .. } | EngineError::NoFirecracker { .. } | EngineError::Vmm(_) => {
                 ErrorKind::Unsupported
             }
-            EngineError::NothingToRun { .. } | EngineError::Volume { .. } => ErrorKind::Invalid,
+            EngineError::NothingToRun { .. } | EngineError::Volume { .. } | EngineError::Secret { .. } => {
+                ErrorKind::Invalid
+            }
             EngineError::InUse { .. }
             | EngineError::Denied { .. }
             | EngineError::IsRunning(_)
@@ -383,7 +395,7 @@ impl EngineError {
                  host's own)"
                     .into(),
             ),
-            EngineError::KernelLacks { hint, .. } => Some(hint.clone()),
+            EngineError::KernelLacks { hint, .. } | EngineError::Secret { hint, .. } => Some(hint.clone()),
             EngineError::Volume { hint, .. } => Some((*hint).to_owned()),
             EngineError::NothingToRun { image, .. } => Some(format!("say what to run: ignite run {image} COMMAND")),
             EngineError::InUse { .. } => Some("remove the VM first, or both with --force".into()),

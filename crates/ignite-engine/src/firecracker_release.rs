@@ -241,6 +241,7 @@ mod tests {
             firecracker: Some(dir.join("data").join(PROGRAM_DIR).join(PROGRAM)),
             releases_url: None,
             program_dirs: Vec::new(),
+            secrets_dir: PathBuf::new(),
             pull: ignite_oci::PullOptions {
                 retries: 1,
                 retry_pause: Duration::from_millis(1),

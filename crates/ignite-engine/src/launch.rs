@@ -58,9 +58,10 @@ impl Engine {
         let role = decide_role(&vm.spec, &image.status.config, image.status.has_init)
             .map_err(|source| EngineError::NothingToRun { image: image.metadata.name.clone(), source })?;
         let drives = self.drives(vm, uid, decided.modules)?;
-        let process = vm.process_for(&image.status.config);
+        let process = self.with_secret_env(vm)?.process_for(&image.status.config);
         let dir = self.paths.vm(uid);
         let mut files = read_copy_files(&vm.spec.copy_files)?;
+        files.extend(self.given_files(vm)?);
         files.extend(ssh_keys::host_key_files(&dir)?);
         Ok(Launch {
             uid: uid.clone(),

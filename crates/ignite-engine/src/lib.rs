@@ -46,6 +46,7 @@ mod reconfigure;
 mod remove;
 mod rename;
 mod restore;
+mod secrets;
 mod session;
 mod space;
 mod ssh;

@@ -125,7 +125,7 @@ impl Engine {
 
     fn complete(&self, vm: &Vm, uid: &Uid, mut process: Process) -> Result<Process, EngineError> {
         let image = self.image_of(uid)?;
-        let own = vm.process_for(&image.status.config);
+        let own = self.with_secret_env(vm)?.process_for(&image.status.config);
         let mut env = env_map(&own);
         env.append(&mut process.env);
         process.env = env;

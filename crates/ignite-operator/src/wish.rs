@@ -333,6 +333,9 @@ fn refuse_what_is_of_a_host(vm: &Vm) -> Result<(), Refusal> {
     if !vm.spec.copy_files.is_empty() {
         return refused("copyFiles", "a node's files are not a VM's; use a volume that is a configMap or a secret");
     }
+    if !vm.spec.secrets().is_empty() {
+        return refused("env and spec.files", "valueFrom names a node's file; use a volume that is a secret");
+    }
     if let Some(Ssh::PublicKey(_)) = vm.spec.ssh {
         return refused("ssh", "a node's files are not a VM's; put the key into the guest by a secret");
     }

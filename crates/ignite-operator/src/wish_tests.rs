@@ -62,6 +62,7 @@ fn what_is_wrong_is_said_with_its_field() {
         (json!({ "nodeSelector": 3 }), "spec.nodeSelector: invalid type"),
         (json!({ "stdin": true }), "spec.stdin: Forbidden"),
         (json!({ "copyFiles": [{ "hostPath": "/etc/shadow", "vmPath": "/x" }] }), "spec.copyFiles: Forbidden"),
+        (json!({ "env": [{ "name": "A", "valueFrom": { "file": "a" } }] }), "spec.env and spec.files: Forbidden"),
         (json!({ "ssh": "/root/.ssh/id.pub" }), "spec.ssh: Forbidden"),
         (json!({ "image": { "oci": "oci:/var/lib/images/x" } }), "spec.image.oci: Forbidden"),
         (json!({ "network": { "mode": "cni:lan" } }), "spec.network.mode: Forbidden"),

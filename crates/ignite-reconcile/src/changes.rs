@@ -1,5 +1,6 @@
 //! What differs between a VM as it is wanted and as it is, and what it takes to bring it about.
 
+use crate::ownership::SECRETS_ANNOTATION;
 use ignite_api::Vm;
 use serde_json::Value;
 use std::fmt;
@@ -75,13 +76,23 @@ fn map_changes(
     for (key, to) in wanted {
         if found.get(key) != Some(to) {
             let from = found.get(key).map(|text| shorten(text));
-            all.push(Change { field: format!("{path}.{key}"), from, to: Some(shorten(to)), effect: Effect::Update });
+            all.push(Change {
+                field: format!("{path}.{key}"),
+                from,
+                to: Some(shorten(to)),
+                effect: effect_of_key(key),
+            });
         }
     }
     for (key, from) in found.iter().filter(|(key, _)| key.starts_with(OURS) && !wanted.contains_key(*key)) {
         let from = Some(shorten(from));
-        all.push(Change { field: format!("{path}.{key}"), from, to: None, effect: Effect::Update });
+        all.push(Change { field: format!("{path}.{key}"), from, to: None, effect: effect_of_key(key) });
     }
+}
+
+/// A secret is read when the VM starts; of other keys nothing knows that runs.
+fn effect_of_key(key: &str) -> Effect {
+    if key == SECRETS_ANNOTATION { Effect::Restart } else { Effect::Update }
 }
 
 /// Sections are compared field by field, lists as wholes.
@@ -125,10 +136,13 @@ fn effect_of(path: &str) -> Effect {
 
 fn shown(path: &str, value: &Value) -> String {
     // Environments hold passwords: which variables there are may be told, not what is in them.
-    if path == "spec.env"
-        && let Value::Array(variables) = value
-    {
-        let names: Vec<_> = variables.iter().filter_map(|variable| variable.get("name")?.as_str()).collect();
+    let key = match path {
+        "spec.env" => Some("name"),
+        "spec.files" => Some("path"),
+        _ => None,
+    };
+    if let (Some(key), Value::Array(items)) = (key, value) {
+        let names: Vec<_> = items.iter().filter_map(|item| item.get(key)?.as_str()).collect();
         return shorten(&format!("[{}]", names.join(", ")));
     }
     match value {

@@ -3,6 +3,7 @@
 use crate::backoff::BackOff;
 use crate::condition::{ObjectState, ObjectStatus, SetStatus};
 use crate::fleet::{Fleet, FleetError};
+use crate::ownership::SECRETS_ANNOTATION;
 use crate::perform::perform;
 use crate::plan::{Action, Options, Ready, Step, plan};
 use crate::wanted::{WantedSet, WantedVm};
@@ -10,6 +11,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, FuturesUnordered};
 use ignite_api::Vm;
 use ignite_api::health::Health;
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -181,7 +183,8 @@ impl Controller {
 
     /// Plans, looks at what is waited for, and plans again with what is ready.
     async fn plan(&self, fleet: &impl Fleet, found: &[Vm]) -> Vec<Step> {
-        let steps = plan(&self.wanted, found, &self.options, &Ready::new());
+        let wanted = &self.with_secrets(fleet).await;
+        let steps = plan(wanted, found, &self.options, &Ready::new());
         let asked: Ready = steps
             .iter()
             .flat_map(|step| match &step.action {
@@ -204,7 +207,23 @@ impl Controller {
             .filter_map(async |r| r)
             .collect()
             .await;
-        plan(&self.wanted, found, &self.options, &ready)
+        plan(wanted, found, &self.options, &ready)
+    }
+
+    /// What is wanted, with the marks of the secrets as they are now: they change without any manifest.
+    async fn with_secrets(&self, fleet: &impl Fleet) -> Cow<'_, WantedSet> {
+        let mut set = Cow::Borrowed(&self.wanted);
+        for (index, wanted) in self.wanted.vms.iter().enumerate() {
+            match fleet.secrets_version(&wanted.vm).await {
+                Ok(None) => {}
+                Ok(Some(version)) => {
+                    let annotations = &mut set.to_mut().vms[index].vm.metadata.annotations;
+                    annotations.insert(SECRETS_ANNOTATION.to_owned(), version);
+                }
+                Err(error) => drop(set.to_mut().without_secret.insert(wanted.name().to_owned(), error)),
+            }
+        }
+        set
     }
 
     fn remember(&mut self, work: &[Step], rest: &[Step], found: &[Vm]) -> Option<Duration> {
@@ -252,6 +271,10 @@ impl Controller {
                     (ObjectState::Waiting, format!("for the removal of {}", users.join(", ")), None)
                 }
                 Action::Hold(reason) => (ObjectState::Held, reason.clone(), None),
+                Action::Lacks(error) => {
+                    due(LOOK_AGAIN);
+                    (ObjectState::Refused, error.message.clone(), error.hint.clone())
+                }
                 Action::Refuse(reason) => (ObjectState::Refused, reason.clone(), refusal_hint(step)),
                 Action::Create(_)
                 | Action::Start

@@ -1,6 +1,7 @@
 //! Rounds against a fake fleet: they end in what is wanted, do nothing twice, and stay quiet then.
 
 use super::*;
+use crate::changes::Effect;
 use crate::fleet::Reconfigure;
 use crate::load::load_text;
 use crate::ownership::Owner;
@@ -18,6 +19,7 @@ struct FakeFleet {
     failing: RefCell<HashMap<String, u32>>,
     open_ports: RefCell<Vec<String>>,
     next_uid: RefCell<u64>,
+    secrets: RefCell<Option<String>>,
 }
 
 impl FakeFleet {
@@ -58,6 +60,14 @@ impl FakeFleet {
 impl Fleet for FakeFleet {
     async fn observe(&self) -> Result<Vec<Vm>, FleetError> {
         Ok(self.vms.borrow().values().cloned().collect())
+    }
+
+    async fn secrets_version(&self, vm: &Vm) -> Result<Option<String>, FleetError> {
+        if vm.spec.secrets().is_empty() {
+            return Ok(None);
+        }
+        let failed = || FleetError { message: "the secret is gone".to_owned(), hint: Some("write it".to_owned()) };
+        self.secrets.borrow().clone().map(Some).ok_or_else(failed)
     }
 
     async fn create(&self, mut vm: Vm) -> Result<Uid, FleetError> {
@@ -230,6 +240,27 @@ async fn a_vm_that_ends_is_started_again_and_ever_more_rarely() {
     let (round, _) = controller.round(&fleet).await.unwrap();
     assert!(round.next.is_some_and(|wait| wait > Duration::ZERO));
     assert!(controller.status().objects[0].message.starts_with("it ended; again in"));
+}
+
+#[tokio::test]
+async fn a_secret_that_is_written_anew_restarts_its_vm_and_one_that_is_gone_is_told() {
+    let (fleet, mut controller) = (FakeFleet::default(), controller());
+    let wish = || wanted(&[("a", ", env: [{name: P, valueFrom: {file: p}}]", ""), ("b", "", "")]);
+    controller.want(wish());
+    assert_eq!(settle(&mut controller, &fleet).await, ["create b", "start b"]);
+    let lacking = controller.status().objects[0].clone();
+    assert_eq!((lacking.state, &*lacking.message), (ObjectState::Refused, "the secret is gone"));
+    assert_eq!(lacking.hint.as_deref(), Some("write it"));
+    *fleet.secrets.borrow_mut() = Some("p of 1".to_owned());
+    assert_eq!(settle(&mut controller, &fleet).await, ["create a", "start a"]);
+    *fleet.secrets.borrow_mut() = Some("p of 2".to_owned());
+    let steps = controller.preview(&fleet).await.unwrap();
+    let Action::Change { effect: Effect::Restart, changes, .. } = &steps[0].action else { panic!("{steps:?}") };
+    assert_eq!(changes[0].to_string(), "metadata.annotations.ignite.weave.works/secrets: p of 1 -> p of 2");
+    controller.back_off.reset("a");
+    assert_eq!(settle(&mut controller, &fleet).await, ["stop a", "write a", "start a"]);
+    *fleet.secrets.borrow_mut() = None;
+    assert_eq!(settle(&mut controller, &fleet).await, [""; 0], "what is there stays");
 }
 
 /// Killed after any number of requests, a new controller brings the rest about, and nothing twice.

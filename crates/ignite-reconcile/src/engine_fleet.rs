@@ -20,6 +20,10 @@ impl Fleet for Engine {
         Ok(listing.vms)
     }
 
+    async fn secrets_version(&self, vm: &Vm) -> Result<Option<String>, FleetError> {
+        Engine::secrets_version(self, vm).map_err(failure)
+    }
+
     async fn create(&self, vm: Vm) -> Result<Uid, FleetError> {
         let request = CreateRequest { vm, pull: PullPolicy::Missing, stdin: None };
         let vm = Engine::create(self, request, silent()).await.map_err(failure)?;

@@ -25,6 +25,9 @@ pub struct Reconfigure {
 pub trait Fleet {
     /// All VMs as they are.
     fn observe(&self) -> impl Future<Output = Result<Vec<Vm>, FleetError>>;
+    /// Which secrets a VM takes and since when they are as they are; an error where it cannot have one. Absent: it takes
+    /// none.
+    fn secrets_version(&self, vm: &Vm) -> impl Future<Output = Result<Option<String>, FleetError>>;
     /// Makes a VM.
     fn create(&self, vm: Vm) -> impl Future<Output = Result<Uid, FleetError>>;
     /// Starts a VM; done when its guest runs.

@@ -7,6 +7,8 @@ use std::fmt;
 pub const OWNER_ANNOTATION: &str = "ignite.weave.works/owner";
 /// Names the file of the set from which a VM comes, relative to the set's root.
 pub const MANIFEST_ANNOTATION: &str = "ignite.weave.works/manifest";
+/// Tells which files with values a VM was started with, and when each was written: never what is in them.
+pub const SECRETS_ANNOTATION: &str = "ignite.weave.works/secrets";
 /// Names the stack to which a VM belongs; a label, so that `ps --filter` finds it.
 pub const STACK_LABEL: &str = "ignite.weave.works/stack";
 

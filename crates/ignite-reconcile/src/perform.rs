@@ -36,7 +36,8 @@ pub(crate) async fn perform(fleet: &impl Fleet, step: &Step) -> Result<(), Fleet
             | Action::Wait(_)
             | Action::WaitForRemoval(_)
             | Action::Hold(_)
-            | Action::Refuse(_),
+            | Action::Refuse(_)
+            | Action::Lacks(_),
             _,
         ) => Ok(()),
     }

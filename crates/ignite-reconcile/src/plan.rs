@@ -13,6 +13,7 @@
 
 use crate::changes::{Change, Effect, changes};
 use crate::dependencies;
+use crate::fleet::FleetError;
 use crate::ownership::{MANIFEST_ANNOTATION, Owner, owner_of};
 use crate::wanted::{Origin, WantedSet, WantedVm};
 use ignite_api::depends_on::{Condition, Dependency, Readiness};
@@ -70,6 +71,8 @@ pub enum Action {
     Hold(String),
     /// It cannot be done.
     Refuse(String),
+    /// Nothing, since it takes a secret that cannot be had.
+    Lacks(FleetError),
 }
 
 impl Action {
@@ -89,7 +92,8 @@ impl Action {
             | Action::Wait(_)
             | Action::WaitForRemoval(_)
             | Action::Hold(_)
-            | Action::Refuse(_) => "",
+            | Action::Refuse(_)
+            | Action::Lacks(_) => "",
         }
     }
 
@@ -107,7 +111,8 @@ impl Action {
             | Action::Wait(_)
             | Action::WaitForRemoval(_)
             | Action::Hold(_)
-            | Action::Refuse(_) => false,
+            | Action::Refuse(_)
+            | Action::Lacks(_) => false,
         }
     }
 }
@@ -132,7 +137,7 @@ pub(crate) type Ready = HashSet<(String, Readiness)>;
 
 /// One step for every VM that the set wants or its owner keeps: wanted ones in the set's order, then the others by name.
 pub fn plan(set: &WantedSet, found: &[Vm], options: &Options, ready: &HashSet<(String, Readiness)>) -> Vec<Step> {
-    let index = Index::new(found);
+    let index = Index::new(found, set);
     let existing: BTreeSet<&str> = found.iter().map(|vm| vm.metadata.name.as_str()).collect();
     let impossible = dependencies::impossible(set, &existing);
     let mut steps: Vec<Step> = Vec::with_capacity(set.vms.len());
@@ -154,12 +159,14 @@ pub fn plan(set: &WantedSet, found: &[Vm], options: &Options, ready: &HashSet<(S
 struct Index<'a> {
     by_name: HashMap<&'a str, &'a Vm>,
     by_uid: HashMap<&'a Uid, &'a Vm>,
+    without_secret: &'a BTreeMap<String, FleetError>,
 }
 
 impl<'a> Index<'a> {
-    fn new(found: &'a [Vm]) -> Index<'a> {
+    fn new(found: &'a [Vm], set: &'a WantedSet) -> Index<'a> {
         Index {
             by_name: found.iter().map(|vm| (vm.metadata.name.as_str(), vm)).collect(),
+            without_secret: &set.without_secret,
             by_uid: found.iter().filter_map(|vm| Some((vm.metadata.uid.as_ref()?, vm))).collect(),
         }
     }
@@ -181,9 +188,15 @@ impl<'a> Index<'a> {
 
 fn decide(wanted: &WantedVm, there: Option<&Vm>, options: &Options, index: &Index<'_>, ready: &Ready) -> Action {
     let marked = wanted.marked(&options.owner, options.stack.as_deref());
-    let Some(vm) = there else { return Action::Create(Box::new(marked)) };
+    let lacks = index.without_secret.get(wanted.name());
+    let Some(vm) = there else {
+        return lacks.map_or_else(|| Action::Create(Box::new(marked)), |error| Action::Lacks(error.clone()));
+    };
     if let Err(reason) = may_keep(vm, options) {
         return Action::Refuse(reason);
+    }
+    if let Some(error) = lacks {
+        return Action::Lacks(error.clone());
     }
     let mut changes = changes(vm, &marked);
     if let (Some(from), Some(to)) = (&vm.metadata.uid, &marked.metadata.uid)

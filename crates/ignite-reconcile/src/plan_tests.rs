@@ -51,6 +51,7 @@ fn word(action: &Action) -> String {
         Action::WaitForRemoval(_) => "wait-removal".into(),
         Action::Hold(_) => "hold".into(),
         Action::Refuse(_) => "refuse".into(),
+        Action::Lacks(_) => "lacks".into(),
     }
 }
 

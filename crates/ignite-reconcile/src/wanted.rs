@@ -1,9 +1,10 @@
 //! What is wanted: the VMs of a set, and which of its files could not be read.
 
 use crate::error::LoadProblem;
+use crate::fleet::FleetError;
 use crate::ownership::{MANIFEST_ANNOTATION, OWNER_ANNOTATION, Owner, STACK_LABEL};
 use ignite_api::Vm;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where a wanted VM is written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,6 +57,8 @@ pub struct WantedSet {
     pub problems: Vec<LoadProblem>,
     /// Files with a problem: what came from them before is kept as it is.
     pub broken_files: BTreeSet<String>,
+    /// VMs that cannot have a secret they take, and why; they are kept as they are.
+    pub without_secret: BTreeMap<String, FleetError>,
     /// The whole set could not be read: nothing is removed.
     pub is_incomplete: bool,
 }

@@ -63,6 +63,10 @@ fn row(step: &Step) -> Option<Row> {
         }
         Action::WaitForRemoval(_) => ('-', "removed with its disk".to_owned(), Vec::new()),
         Action::Hold(reason) => ('?', "kept as it is".to_owned(), vec![reason.clone()]),
+        Action::Lacks(error) => {
+            let hint = error.hint.as_ref().map(|hint| format!("hint: {hint}"));
+            ('?', "refused".to_owned(), std::iter::once(error.message.clone()).chain(hint).collect())
+        }
         Action::Refuse(reason) => ('?', "refused".to_owned(), vec![reason.clone()]),
     };
     let origin = step.origin.as_ref().map(|origin| sanitize(&format!("{}:{}", origin.file, origin.line)));
