@@ -10,6 +10,7 @@
 //!  restore  starts again what its restart policy wants to run
 //!  update   some of what is wanted; rename: another name
 //!  stats    what a VM uses, seen from outside and from inside
+//!  freshness  whether images still are what their sources have
 //!  remove   only what does not run, unless forced
 //!  session  exec, attach: a VM's streams
 //!  copy     files into a VM and out of it, as tar streams of the agent
@@ -27,6 +28,7 @@ mod engine;
 mod error;
 mod events;
 mod firecracker_release;
+mod freshness;
 mod guest_files;
 mod image_content;
 mod images;
@@ -65,6 +67,7 @@ pub use engine::{Engine, Settings};
 pub use error::{EngineError, ErrorKind};
 pub use events::{EventOptions, EventReader};
 pub use firecracker_release::Installed;
+pub use freshness::Freshness;
 pub use ignite_oci::{ArchiveCompression, ContainerdOptions, HistoryEntry, Keeper, Platform, Proxies, PullOptions};
 pub use ignite_supervisor::metrics;
 pub use image_content::{Archive, Damage, ImageVerdict};

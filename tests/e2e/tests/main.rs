@@ -127,6 +127,7 @@ const TESTS: &[Test] = tests! {
         an_image_of_a_registry_runs
         a_password_is_taken_from_docker_config
         a_cut_download_is_resumed
+        a_moving_tag_is_seen
         a_vm_keeps_its_base_when_the_tag_moves
         a_registry_that_lies_about_content_is_refused
         a_pull_that_is_stopped_leaves_nothing;

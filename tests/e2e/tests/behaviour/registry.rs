@@ -124,6 +124,40 @@ pub fn a_registry_that_lies_about_content_is_refused() -> Report {
     Ok(())
 }
 
+pub fn a_moving_tag_is_seen() -> Report {
+    let host = Host::new();
+    let registry = Registry::start(&host.path("registry"), None)?;
+    registry.push(busybox(), "test/moving:v1");
+    let reference = registry.reference("test/moving:v1");
+    host.does(["image", "import", &reference]).succeeds();
+    host.does(["image", "import", "--name", "local", &format!("{}:latest", busybox())]).succeeds();
+    let line = |name: &str| {
+        let table = host.does(["image", "ls", "--check"]).succeeds().text();
+        table.lines().find(|line| line.contains(name)).expect("a line of the image").trim_end().to_string()
+    };
+    registry.forget_requests();
+    assert!(line(&reference).ends_with("current"));
+    assert!(line("local").ends_with("current"));
+    registry.push(redis(), "test/moving:v1");
+    registry.forget_requests();
+    assert!(line(&reference).ends_with("stale"));
+    let asked = registry.requests();
+    assert!(asked.iter().all(|request| request.starts_with("HEAD ") || request == "GET /v2/"), "{asked:?}");
+    assert!(asked.iter().any(|request| request.starts_with("HEAD ")), "{asked:?}");
+
+    // Who does not ask for it asks nobody.
+    registry.forget_requests();
+    host.does(["image", "ls"]).succeeds().does_not_say("stale");
+    assert_eq!(registry.requests(), Vec::<String>::new());
+    host.does(["image", "pull", &reference]).succeeds();
+    assert!(line(&reference).ends_with("current"));
+    host.does(["image", "ls", "--check", "-o", "json"]).exits(2);
+    drop(registry);
+    assert!(line(&reference).contains("unknown: "));
+    host.assert_nothing_left();
+    Ok(())
+}
+
 pub fn a_vm_keeps_its_base_when_the_tag_moves() -> Report {
     let host = Host::new();
     let registry = Registry::start(&host.path("registry"), None)?;

@@ -56,8 +56,8 @@ pub enum Command {
 /// Does it.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     match args.command {
-        None => ls::run(args.ls, context),
-        Some(Command::Ls(args)) => ls::run(args, context),
+        None => ls::run(args.ls, context).await,
+        Some(Command::Ls(args)) => ls::run(args, context).await,
         Some(Command::Import(args)) => import::run(args, context).await,
         Some(Command::Rm(args)) => rm::run(args, context).await,
         Some(Command::Prune(args)) => prune::run(args, context).await,
