@@ -7,6 +7,7 @@ use crate::outcome::Outcome;
 use crate::terminal::Terminal;
 use crate::throwaway::Throwaway;
 use crate::vm::Vm;
+use crate::vmm::Vmm;
 use crate::wait::{BOOT, QUICK};
 use std::ffi::OsStr;
 use std::fs;
@@ -158,6 +159,7 @@ impl Host {
             Some((enter, rest)) => Invocation::new(enter).args(rest).args([program]),
             None => Invocation::new(program),
         };
+        let call = Vmm::wanted().environment().into_iter().fold(call, |call, (name, value)| call.env(name, value));
         let call = self.environment.iter().fold(call, |call, (name, value)| call.env(name, value));
         call.args(args)
             .env("IGNITE_DATA_DIR", self.data_dir())

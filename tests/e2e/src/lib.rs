@@ -24,6 +24,7 @@ pub mod terminal;
 pub mod throwaway;
 pub mod token_server;
 pub mod vm;
+pub mod vmm;
 pub mod wait;
 
 pub use host::Host;

@@ -1,10 +1,12 @@
 //! Runs the tests of a table, with libtest's arguments and output, and checks at the end that nothing is left.
 
 use crate::host::{Host, end_long_lived_hosts};
+use crate::vmm::{self, Vmm};
 use libtest_mimic::{Arguments, Completion, Trial};
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 /// What a test says when it could not be done here: the reason, printed beside its name.
 pub type Report = Result<(), String>;
@@ -16,6 +18,8 @@ pub struct Test {
     pub name: &'static str,
     /// Panics when the behaviour is not shown; an `Err` is the reason why it could not be tried.
     pub run: fn() -> Report,
+    /// Why it runs on QEMU only.
+    pub qemu_only: Option<&'static str>,
 }
 
 /// How many tests run at once, unless `--test-threads` says otherwise: a boot keeps about one CPU busy.
@@ -36,6 +40,7 @@ pub fn main(tests: &[Test], finish: fn()) -> ExitCode {
     }));
 
     let mut trials: Vec<Trial> = tests.iter().map(|test| trial(*test)).collect();
+    let ran: Vec<Test> = tests.iter().filter(|test| !arguments.is_filtered_out(&trial(**test))).copied().collect();
     let is_wanted = |trial: &Trial| !arguments.is_filtered_out(trial) && !arguments.list;
     let is_any_wanted = trials.iter().any(is_wanted);
     if !is_any_wanted {
@@ -44,6 +49,9 @@ pub fn main(tests: &[Test], finish: fn()) -> ExitCode {
     let conclusion = libtest_mimic::run(&arguments, trials);
     if !is_any_wanted {
         return conclusion.exit_code();
+    }
+    for line in vmm::told(Vmm::wanted(), &ran, why_no_firecracker()) {
+        show(&line);
     }
 
     let ending = catch_unwind(AssertUnwindSafe(|| {
@@ -60,8 +68,21 @@ pub fn main(tests: &[Test], finish: fn()) -> ExitCode {
     }
 }
 
+/// Asked once; it stays as it is.
+fn why_no_firecracker() -> Option<&'static str> {
+    static WHY: OnceLock<Option<String>> = OnceLock::new();
+    WHY.get_or_init(vmm::why_no_firecracker).as_deref()
+}
+
+/// Does a test, unless the VMM that is asked for cannot.
+fn run(test: Test) -> Report {
+    let vmm = Vmm::wanted();
+    let why_not = if vmm == Vmm::Firecracker { why_no_firecracker() } else { None };
+    vmm.refuses(&test, why_not).map_or_else(test.run, Err)
+}
+
 fn trial(test: Test) -> Trial {
-    Trial::ignorable_test(test.name, move || match catch_unwind(test.run) {
+    Trial::ignorable_test(test.name, move || match catch_unwind(|| run(test)) {
         Ok(Ok(())) => Ok(Completion::Completed),
         Ok(Err(reason)) => Ok(Completion::ignored_with(reason)),
         Err(panic) => {

@@ -123,7 +123,8 @@ impl<'a> Vm<'a> {
     #[track_caller]
     pub fn vmm(&self) -> Option<Process> {
         let supervisor = self.supervisor()?;
-        processes::descendants(supervisor.pid).into_iter().find(|process| process.name.starts_with("qemu"))
+        let name = crate::vmm::Vmm::wanted().process_name();
+        processes::descendants(supervisor.pid).into_iter().find(|process| process.name.starts_with(name))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use ignite_e2e::images::{busybox, debian};
 use ignite_e2e::processes::{self, signal};
+use ignite_e2e::vmm::Vmm;
 use ignite_e2e::wait::{BOOT, QUICK, until};
 use ignite_e2e::{Host, Vm};
 use rustix::process::Signal;
@@ -37,7 +38,7 @@ pub fn nothing_is_left_when_the_supervisor_is_killed_during_run() {
 }
 
 pub fn nothing_is_left_when_the_vmm_is_killed_during_run() {
-    kill_during_run(|host, _| pid_of("qemu", host));
+    kill_during_run(|host, _| pid_of(Vmm::wanted().process_name(), host));
 }
 
 /// Kills what `victim` finds at each of the moments (or as soon after it as there is one).
@@ -149,7 +150,7 @@ fn kill_while_running(victim: impl Fn(&Vm<'_>) -> u32) {
 
 pub fn killing_the_supervisor_or_the_vmm_during_a_stop_is_a_stop() {
     let host = Host::new();
-    for program in ["ignite-spawn", "qemu", "cli"] {
+    for program in ["ignite-spawn", Vmm::wanted().process_name(), "cli"] {
         let vm = host.vm("stopping");
         vm.run_in_background([busybox(), "sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1; done"]);
         until("the trap", QUICK, || vm.does("logs").text().contains("deaf").then_some(()));

@@ -152,7 +152,9 @@ fn assert_no_address_twice(host: &Host, book: &Book) {
 /// The CNI plugins that a VM's supervisor has running.
 fn plugins_of(vm: &Vm<'_>) -> Vec<u32> {
     let Some(supervisor) = vm.supervisor() else { return Vec::new() };
-    let is_plugin = |process: &processes::Process| !process.name.starts_with("qemu") && process.name != "ignite-spawn";
+    let is_plugin = |process: &processes::Process| {
+        !process.name.starts_with(ignite_e2e::vmm::Vmm::wanted().process_name()) && process.name != "ignite-spawn"
+    };
     processes::descendants(supervisor.pid).into_iter().filter(is_plugin).map(|process| process.pid).collect()
 }
 
