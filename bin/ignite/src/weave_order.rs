@@ -57,7 +57,8 @@ async fn is_meant(alternative: &Cli, context: &Context) -> anyhow::Result<bool> 
     let Some(flags) = alternative.command.as_ref().and_then(vm_flags) else { return Ok(false) };
     for vm in wishes(flags, context)? {
         let Some(source) = vm.spec.image.oci.filter(|_| vm.spec.command.is_none()) else { return Ok(false) };
-        let request = ImportImage { source, pull: flags.pull.into(), name: None, stdin: None };
+        let (pull, platform) = (flags.pull.into(), flags.platform.clone());
+        let request = ImportImage { source, pull, name: None, platform, stdin: None };
         let progress = context.progress();
         let image = interruptible(context.engine()?.import_image(request, progress.listener())).await?;
         progress.finish();

@@ -59,6 +59,9 @@ pub struct ImageStatus {
     pub config: ImageConfig,
     /// True when the image has `/sbin/init`.
     pub has_init: bool,
+    /// What it is made for, `linux/amd64`, where it says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
 }
 
 /// Digest and size of what was imported.

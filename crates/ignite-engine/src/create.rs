@@ -12,6 +12,7 @@ use ignite_api::run_spec::{Role, decide_role};
 use ignite_api::vm::RootDisk;
 use ignite_api::vm::{SourceStatus, VmStatus};
 use ignite_api::{API_VERSION, Image, Kernel, Phase, Vm, names, validation};
+use ignite_oci::Platform;
 use ignite_store::{StoreError, atomic};
 use std::io::Read;
 use std::path::Path;
@@ -30,6 +31,8 @@ pub struct CreateRequest {
     pub vm: Vm,
     /// When its image is fetched.
     pub pull: PullPolicy,
+    /// What its image is to be made for; absent: this host.
+    pub platform: Option<Platform>,
     /// Standard input, where the image is read from there.
     pub stdin: Option<Box<dyn Read + Send>>,
 }
@@ -37,7 +40,7 @@ pub struct CreateRequest {
 impl Engine {
     /// Creates a VM. On an error nothing of it is left; an image or kernel that was imported for it stays.
     pub async fn create(&self, request: CreateRequest, progress: Arc<dyn Progress>) -> Result<Vm, EngineError> {
-        let CreateRequest { mut vm, pull, stdin } = request;
+        let CreateRequest { mut vm, pull, platform, stdin } = request;
         vm.api_version = API_VERSION.to_owned();
         vm.kind = "VM".to_owned();
         let is_named = !vm.metadata.name.is_empty();
@@ -51,10 +54,19 @@ impl Engine {
         let Some(source) = vm.spec.image.oci.clone() else {
             return Err(EngineError::Invalid("spec.image.oci: Required value".to_owned()));
         };
+        let foreign =
+            |platform: &Platform| EngineError::Foreign { image: source.to_string(), platform: platform.to_string() };
+        if let Some(platform) = platform.as_ref().filter(|platform| !platform.runs_here()) {
+            return Err(foreign(platform));
+        }
         // What is missing on the host is said before anything is fetched for it.
         let kernel = self.kernel_for(&vm.spec, progress.clone()).await?;
-        let request = ImportImage { source, pull, name: None, stdin };
+        let request = ImportImage { source: source.clone(), pull, name: None, platform, stdin };
         let image = self.import_image(request, progress.clone()).await?;
+        let made_for = image.status.platform.as_deref().and_then(|text| text.parse::<Platform>().ok());
+        if let Some(platform) = made_for.filter(|platform| !platform.runs_here()) {
+            return Err(foreign(&platform));
+        }
         let role = decide_role(&vm.spec, &image.status.config, image.status.has_init)
             .map_err(|source| EngineError::NothingToRun { image: image.metadata.name.clone(), source })?;
         progress.event(ProgressEvent::Phase("disk"));

@@ -54,6 +54,14 @@ pub enum EngineError {
     /// The image is not here and may not be pulled.
     #[error("the image {0} is not imported")]
     ImageMissing(String),
+    /// The image is made for other processors.
+    #[error("the image {image} is made for {platform}, which does not run here")]
+    Foreign {
+        /// As the user wrote it.
+        image: String,
+        /// What it is made for.
+        platform: String,
+    },
     /// A disk cannot be made.
     #[error("could not make {what}")]
     Disk {
@@ -321,9 +329,10 @@ impl EngineError {
             EngineError::Networks(ignite_network::NetworkError::NoSuchNetwork { .. }) | EngineError::NoKernel => {
                 ErrorKind::NotFound
             }
-            EngineError::KernelLacks { .. } | EngineError::NoFirecracker { .. } | EngineError::Vmm(_) => {
-                ErrorKind::Unsupported
-            }
+            EngineError::Foreign { .. }
+            | EngineError::KernelLacks { .. }
+            | EngineError::NoFirecracker { .. }
+            | EngineError::Vmm(_) => ErrorKind::Unsupported,
             EngineError::NothingToRun { .. } | EngineError::Volume { .. } | EngineError::Secret { .. } => {
                 ErrorKind::Invalid
             }
@@ -389,6 +398,10 @@ impl EngineError {
                 place.display()
             )),
             EngineError::NoFirecracker { .. } => Some("VMs run on QEMU here".into()),
+            EngineError::Foreign { image, .. } => Some(format!(
+                "import it for this host: ignite image import --platform {} {image}; or run it on a host of its own kind",
+                ignite_oci::Platform::host()
+            )),
             EngineError::ImageMissing(image) => Some(format!("import it: ignite image import {image}")),
             EngineError::NoKernel => Some(
                 "import one: ignite kernel import apt:linux-image-cloud-amd64 (or a .deb, a vmlinux, or `host` for this \

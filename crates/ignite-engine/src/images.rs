@@ -6,7 +6,7 @@ use crate::layers::{as_sources, layers_of};
 use crate::progress::{FetchProgress, Progress, ProgressEvent};
 use ignite_api::image::{Image, ImageStatus, OciSourceStatus};
 use ignite_api::{API_VERSION, ImageReference, ImageSource, ObjectMeta, Size, Uid, Vm};
-use ignite_oci::{ContentStore, Keeper, OciError, PullOptions, StoredImage};
+use ignite_oci::{ContentStore, Keeper, OciError, Platform, PullOptions, StoredImage};
 use ignite_store::{FileLock, StoreError, atomic};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -40,6 +40,8 @@ pub struct ImportImage {
     pub pull: PullPolicy,
     /// Its name here; absent: the source's own.
     pub name: Option<String>,
+    /// What it is to be made for; absent: this host.
+    pub platform: Option<Platform>,
     /// Standard input, for sources that are read from there.
     pub stdin: Option<Box<dyn Read + Send>>,
 }
@@ -66,13 +68,17 @@ pub(crate) struct BaseRecord {
 impl Engine {
     /// Makes sure the image is imported, and returns it.
     pub async fn import_image(&self, request: ImportImage, progress: Arc<dyn Progress>) -> Result<Image, EngineError> {
-        let ImportImage { source, pull, name, mut stdin } = request;
+        let ImportImage { source, pull, name, platform, mut stdin } = request;
         // `debian` is found as `debian:latest`, so that is what it is stored as.
         let name = name.map(|name| name.parse().map_or(name, |reference: ImageReference| reference.familiar()));
         let wanted_name = name.clone().or_else(|| source.image_name());
-        let options = self.pull_options();
+        let mut options = self.pull_options();
+        if let Some(platform) = &platform {
+            options.platform = platform.clone();
+        }
         if let Some(name) = &wanted_name
             && let Some(image) = self.current_image(name, &source, pull, &options).await?
+            && is_for(&image, platform.as_ref())
         {
             return Ok(image);
         }
@@ -235,6 +241,7 @@ impl Engine {
             base_size: Size::bytes(base.size),
             config: stored.config,
             has_init: base.has_init,
+            platform: stored.platform,
         };
         loop {
             if let Some(uid) = self.images.owner_of_name(&name)? {
@@ -427,4 +434,13 @@ pub(crate) fn file_digest(path: &std::path::Path) -> Result<String, EngineError>
 pub(crate) fn allocated_bytes(path: &std::path::Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     std::fs::symlink_metadata(path).map_or(0, |metadata| metadata.blocks() * 512)
+}
+
+/// Whether an imported image is made for this platform; where none is wanted, for this host. One that does not say what it
+/// is made for is taken for right.
+fn is_for(image: &Image, wanted: Option<&Platform>) -> bool {
+    let Some(found) = image.status.platform.as_deref().and_then(|text| text.parse::<Platform>().ok()) else {
+        return true;
+    };
+    wanted.map_or_else(|| found.runs_here(), |wanted| wanted.accepts(&found))
 }

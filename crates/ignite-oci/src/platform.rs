@@ -26,6 +26,18 @@ impl Platform {
         Platform { os: "linux".to_owned(), architecture: architecture.to_owned(), variant: None }
     }
 
+    /// Whether the kernels that run here run programs of this platform, too. The agent brings its own.
+    pub fn runs_here(&self) -> bool {
+        let host = Platform::host();
+        let is_older_self = (host.architecture.as_str(), self.architecture.as_str()) == ("amd64", "386");
+        self.os == host.os && (self.architecture == host.architecture || is_older_self)
+    }
+
+    /// Whether what was made for `offered` is what is asked for.
+    pub fn accepts(&self, offered: &Platform) -> bool {
+        self.fit(offered).is_some()
+    }
+
     /// How well `offered` fits, lower is better; `None` when it does not.
     pub(crate) fn fit(&self, offered: &Platform) -> Option<u32> {
         if offered.os != self.os || offered.architecture != self.architecture {
@@ -87,6 +99,18 @@ impl FromStr for Platform {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_runs_here_is_of_this_kind_of_processor() {
+        let platform = |text: &str| text.parse::<Platform>().unwrap();
+        assert!(Platform::host().runs_here());
+        assert_eq!(platform("linux/386").runs_here(), matches!(std::env::consts::ARCH, "x86_64" | "x86"));
+        for foreign in ["linux/s390x", "windows/amd64", "windows/arm64"] {
+            assert!(!platform(foreign).runs_here(), "{foreign}");
+        }
+        assert!(platform("linux/arm64").accepts(&platform("linux/arm64/v8")));
+        assert!(!platform("linux/arm64").accepts(&platform("linux/amd64")));
+    }
 
     #[test]
     fn a_platform_fits_its_own_and_older_variants() {

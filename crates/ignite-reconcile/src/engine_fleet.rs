@@ -25,7 +25,7 @@ impl Fleet for Engine {
     }
 
     async fn create(&self, vm: Vm) -> Result<Uid, FleetError> {
-        let request = CreateRequest { vm, pull: PullPolicy::Missing, stdin: None };
+        let request = CreateRequest { vm, pull: PullPolicy::Missing, platform: None, stdin: None };
         let vm = Engine::create(self, request, silent()).await.map_err(failure)?;
         vm.metadata.uid.ok_or_else(|| FleetError { message: "the VM has no uid".to_owned(), hint: None })
     }

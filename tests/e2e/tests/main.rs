@@ -121,6 +121,7 @@ const TESTS: &[Test] = tests! {
         four_processes_fetch_each_blob_once
         a_mirror_is_asked_first_and_the_registry_when_it_is_down
         a_flipped_bit_is_found_and_archives_carry_several_images
+        the_platform_that_is_asked_for_is_imported_and_a_foreign_one_is_not_run
         an_archive_is_loaded_however_it_is_packed_and_wherever_it_is;
     killed_imports:
         an_import_killed_ten_times_goes_on_with_what_was_verified;

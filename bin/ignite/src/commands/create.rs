@@ -44,7 +44,7 @@ pub async fn interruptible_create(
 ) -> anyhow::Result<Vm> {
     let is_stdin = vm.spec.image.oci.as_ref().is_some_and(|source| source.is_stdin());
     let stdin: Option<Box<dyn std::io::Read + Send>> = if is_stdin { Some(Box::new(std::io::stdin())) } else { None };
-    let request = CreateRequest { vm, pull: flags.pull.into(), stdin };
+    let request = CreateRequest { vm, pull: flags.pull.into(), platform: flags.platform.clone(), stdin };
     interruptible(context.engine()?.create(request, progress.listener())).await
 }
 

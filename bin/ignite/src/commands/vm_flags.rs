@@ -13,7 +13,7 @@ use ignite_api::restart_policy::RestartPolicy;
 use ignite_api::validation::check_id_prefix;
 use ignite_api::vm::{FileMapping, InitMode, Isolation, OciSource, RootDisk, Ssh, StorageSpec};
 use ignite_api::{ImageSource, ObjectMeta, PortMapping, Size, Vm, VmSpec};
-use ignite_engine::PullPolicy;
+use ignite_engine::{Platform, PullPolicy};
 use std::path::{Path, PathBuf};
 
 /// Flags of `run` and `create`.
@@ -113,6 +113,9 @@ pub struct VmFlags {
     /// When to pull the image
     #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
     pub pull: PullFlag,
+    /// What the image is to be made for: OS/ARCHITECTURE[/VARIANT] [default: this host's]
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<Platform>,
     /// Where bare image references are pulled from [default: registry]
     #[arg(long, value_enum, value_name = "SOURCE")]
     pub runtime: Option<Runtime>,

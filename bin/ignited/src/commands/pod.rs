@@ -128,7 +128,7 @@ async fn prepare(args: Prepare, context: &Context) -> anyhow::Result<u8> {
     // Containers that prepare are run again when a Pod's sandbox is made anew: what is there is good.
     if engine.find_vm(&vm.metadata.name).is_err() {
         let progress = context.progress();
-        let request = CreateRequest { vm, pull: PullPolicy::Missing, stdin: None };
+        let request = CreateRequest { vm, pull: PullPolicy::Missing, platform: None, stdin: None };
         let made = signals::interruptible(engine.create(request, progress.listener())).await;
         progress.finish();
         made?;

@@ -7,6 +7,7 @@ use ignite_e2e::registry::Registry;
 use ignite_e2e::token_server::{TokenServer, certified};
 use ignite_e2e::wait::QUICK;
 use ignite_e2e::{Host, Report};
+use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 
@@ -289,5 +290,66 @@ pub fn an_archive_is_loaded_however_it_is_packed_and_wherever_it_is() -> Report 
     loads(&nothing, &[]).1.fails().complains("not found");
     loads("http://archives.example/a.tar", &[]).1.fails().complains("without TLS").gives_a_hint();
     loads(&at("nothing"), &[]).1.fails().complains("nothing");
+    Ok(())
+}
+
+/// Writes a blob into a layout and gives its descriptor.
+fn write_blob(layout: &Path, media_type: &str, content: &Value) -> Value {
+    let text = content.to_string();
+    let sum = Invocation::new("sha256sum").stdin(text.clone()).finish().succeeds().text();
+    let hex = sum.split_whitespace().next().expect("a sum");
+    fs::write(layout.join("blobs/sha256").join(hex), &text).expect("write a blob");
+    json!({ "mediaType": media_type, "digest": format!("sha256:{hex}"), "size": text.len() })
+}
+
+/// An image of two platforms: busybox's own, and one that only says that it is another's.
+fn two_platforms(layout: &Path) {
+    let read = |descriptor: &Value| -> Value {
+        let digest = descriptor["digest"].as_str().expect("a digest").trim_start_matches("sha256:");
+        let text = fs::read(layout.join("blobs/sha256").join(digest)).expect("a blob");
+        serde_json::from_slice(&text).expect("JSON")
+    };
+    let index: Value = serde_json::from_slice(&fs::read(layout.join("index.json")).expect("an index")).expect("JSON");
+    let mut own = index["manifests"][0].clone();
+    let mut manifest = read(&own);
+    let mut config = read(&manifest["config"]);
+    let architecture = config["architecture"].clone();
+    config["architecture"] = json!("s390x");
+    manifest["config"] = write_blob(layout, manifest["config"]["mediaType"].as_str().expect("a type"), &config);
+    let mut other = write_blob(layout, own["mediaType"].as_str().expect("a type"), &manifest);
+    own.as_object_mut().expect("an object").remove("annotations");
+    own["platform"] = json!({ "os": "linux", "architecture": architecture });
+    other["platform"] = json!({ "os": "linux", "architecture": "s390x" });
+    let type_of_index = "application/vnd.oci.image.index.v1+json";
+    let both = json!({ "schemaVersion": 2, "mediaType": type_of_index, "manifests": [own, other] });
+    let mut entry = write_blob(layout, type_of_index, &both);
+    entry["annotations"] = json!({ "org.opencontainers.image.ref.name": "latest" });
+    let index = json!({ "schemaVersion": 2, "manifests": [entry] });
+    fs::write(layout.join("index.json"), index.to_string()).expect("write an index");
+}
+
+pub fn the_platform_that_is_asked_for_is_imported_and_a_foreign_one_is_not_run() -> Report {
+    let host = Host::new();
+    let both = host.path("both");
+    Invocation::new("cp").args([Path::new("-r"), layout(busybox()), &both]).finish().succeeds();
+    two_platforms(&both);
+    let source = format!("oci:{}", both.display());
+    let platform = |query: &str| {
+        let image = host.does(["image", "inspect", query]).succeeds().json();
+        image["status"]["platform"].as_str().expect("a platform").to_owned()
+    };
+    host.does(["image", "import", "--platform", "linux/s390x", "--name", "foreign:v1", &source]).succeeds();
+    assert_eq!(platform("foreign:v1"), "linux/s390x");
+    let refused = host.does(["create", "--platform", "linux/s390x", &source, "true"]);
+    refused.fails().complains("made for linux/s390x, which does not run here").gives_a_hint();
+    host.does(["image", "import", "--platform", "s390x", &source]).succeeds();
+    let absent = host.does(["image", "import", "--platform", "linux/riscv64", &source]);
+    absent.fails().complains("only for").complains("linux/s390x").gives_a_hint();
+    host.does(["image", "import", "--platform", "a/b/c/d", &source]).exits(2).complains("at most three parts");
+    // Nobody wants what does not run here but who says so.
+    assert_eq!(platform(&source), "linux/s390x");
+    host.run(["--rm", &source, "echo", "here"]).prints("here\n");
+    assert_ne!(platform(&source), "linux/s390x");
+    host.assert_nothing_left();
     Ok(())
 }

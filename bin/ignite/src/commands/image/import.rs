@@ -8,7 +8,7 @@ use crate::report;
 use crate::signals::interruptible;
 use ignite_api::ImageSource;
 use ignite_api::reference::InvalidReference;
-use ignite_engine::ImportImage;
+use ignite_engine::{ImportImage, Platform};
 
 /// Flags of `image import`.
 #[derive(Debug, clap::Args)]
@@ -22,6 +22,9 @@ pub struct Args {
     /// Where a bare reference is pulled from [default: registry]
     #[arg(long, value_enum, value_name = "SOURCE")]
     pub runtime: Option<Runtime>,
+    /// What it is to be made for: OS/ARCHITECTURE[/VARIANT] [default: this host's]
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<Platform>,
     /// Where it comes from: a reference in a registry, docker-daemon:REF, containerd:REF, oci:PATH[:TAG],
     /// oci-archive:PATH[:TAG], docker-archive:PATH[:REF], or - for an archive on standard input
     #[arg(value_parser = parse_source)]
@@ -47,7 +50,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     let source = runtime.apply_to_argument(&text, source).resolve_path(&std::env::current_dir()?);
     let stdin: Option<Box<dyn std::io::Read + Send>> =
         if source.is_stdin() { Some(Box::new(std::io::stdin())) } else { None };
-    let request = ImportImage { source, pull: args.pull.into(), name: args.name, stdin };
+    let request = ImportImage { source, pull: args.pull.into(), name: args.name, platform: args.platform, stdin };
     let progress = context.progress();
     let image = interruptible(context.engine()?.import_image(request, progress.listener())).await?;
     progress.finish();
