@@ -33,7 +33,7 @@ pub enum Command {
     Daemon(daemon::Args),
     /// Keep the VMs of Git repositories
     Gitops(Box<gitops::Args>),
-    /// Make the VMs of a Kubernetes cluster
+    /// Print custom resources and Pods for VMs in a Kubernetes cluster
     Operator(operator::Args),
     /// Run a VM in a Kubernetes Pod: what the Pod's containers call
     #[command(hide = true)]

@@ -130,6 +130,12 @@ pub enum GitError {
         /// The limit that it exceeds.
         limit: String,
     },
+    /// The status branch would replace somebody's files.
+    #[error("branch {branch} is the repository's own: nothing is pushed to it")]
+    StatusBranchTaken {
+        /// The branch.
+        branch: String,
+    },
     /// Someone else pushed to the status branch again and again.
     #[error("{url} did not take branch {branch}: {detail}")]
     PushRefused {
@@ -179,6 +185,9 @@ impl GitError {
                     _ => "git",
                 };
                 Some(format!("apt install {package}"))
+            }
+            GitError::StatusBranchTaken { .. } => {
+                Some("give a branch of its own: --status-branch ignite/status".to_owned())
             }
             GitError::BadKeys { .. } => Some(
                 "give ssh public keys, an allowed-signers file (ssh-keygen(1)), or armored OpenPGP public keys"

@@ -59,10 +59,15 @@ impl Repository<'_> {
         })
     }
 
-    /// The tip of a branch at the remote.
-    pub(crate) async fn branch_tip(&self, branch: &str) -> Result<Option<CommitId>, GitError> {
-        let advertised = self.ls_remote(&[&format!("refs/heads/{branch}")]).await?;
-        advertised.first().map(|(id, _)| id.parse()).transpose()
+    /// The tip of a branch at the remote, unless it is what the remote's `HEAD` names, too.
+    pub(crate) async fn status_tip(&self, branch: &str) -> Result<Option<CommitId>, GitError> {
+        let full = format!("refs/heads/{branch}");
+        let advertised = self.ls_remote(&["HEAD", &full]).await?;
+        let find = |wanted: &str| advertised.iter().find(|(_, name)| name == wanted).map(|(id, _)| id);
+        match (find("HEAD"), find(&full)) {
+            (Some(head), Some(tip)) if head == tip => Err(GitError::StatusBranchTaken { branch: branch.to_owned() }),
+            (_, tip) => tip.map(|id| id.parse()).transpose(),
+        }
     }
 
     /// Makes the repository, or makes it anew when it is of another kind or damaged.

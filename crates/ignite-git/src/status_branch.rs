@@ -67,7 +67,7 @@ impl Checkout {
         let git_dir = self.git_dir();
         let repository = self.repository(&git_dir);
         let git = &repository.git;
-        let tip = repository.branch_tip(&branch.0).await?;
+        let tip = repository.status_tip(&branch.0).await?;
         if let Some(tip) = &tip
             && !repository.has(tip).await?
         {

@@ -39,6 +39,19 @@ async fn what_somebody_else_pushed_is_built_upon() {
 }
 
 #[tokio::test]
+async fn the_repositorys_own_branch_is_not_written_to_whoever_follows_what() {
+    let origin = Origin::with(&[("a", "1")]);
+    let mut checkout = origin.checkout(origin.source());
+    let main = checkout.sync().await.unwrap().tree().commit.clone();
+    // By its default branch, which it does not name.
+    let branch = StatusBranch::new("main", &Follow::DefaultBranch).unwrap();
+    let error = checkout.push_status(&branch, &[file("x", "1")], "one").await.unwrap_err();
+    assert!(matches!(&error, GitError::StatusBranchTaken { branch } if branch == "main"), "{error}");
+    assert!(error.hint().is_some());
+    assert_eq!(origin.server_git(&["rev-parse", "main"]), main.as_str());
+}
+
+#[tokio::test]
 async fn a_server_that_takes_no_push_is_told() {
     let origin = Origin::with(&[("a", "1")]);
     let mut checkout = origin.checkout(origin.source());

@@ -1,4 +1,4 @@
-//! `ignited operator`: VM objects of a Kubernetes cluster become Pods that run them.
+//! `ignited operator`: VM objects of a Kubernetes cluster, and the Pods that run them.
 
 mod pod_flags;
 mod render;
@@ -10,8 +10,8 @@ use ignite_operator::crd;
 /// Flags of `operator`.
 #[derive(Debug, clap::Args)]
 #[command(
-    long_about = "Makes the VMs of a Kubernetes cluster: each VM object becomes a Pod that runs it. Its custom resources and \
-                  the operator's own Deployment are in deploy/kubernetes."
+    long_about = "Prints what VMs are in a Kubernetes cluster: the custom resources (also in deploy/kubernetes/crds), and the \
+                  Pod that runs a VM. Nothing here watches a cluster yet."
 )]
 pub struct Args {
     #[command(subcommand)]
