@@ -48,6 +48,8 @@ const TESTS: &[Test] = tests! {
     gitops:
         a_webhook_with_the_right_secret_has_every_repository_looked_at
         killed_at_any_moment_it_goes_on_and_leaves_nothing_half_made;
+    secrets:
+        a_value_kept_outside_reaches_the_guest_and_nothing_else;
     stack:
         a_stack_from_git_starts_in_order_answers_and_heals
         five_hundred_manifests_survive_a_kill_and_then_nothing_is_written;

@@ -28,6 +28,7 @@ pub mod pod;
 pub mod prompt;
 pub mod registry;
 pub mod restart;
+pub mod secrets;
 pub mod sources;
 pub mod ssh;
 pub mod stack;
