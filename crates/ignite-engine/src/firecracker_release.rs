@@ -5,7 +5,7 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use flate2::read::GzDecoder;
 use ignite_store::{FileLock, atomic};
-use ignite_vmm::drivers;
+use ignite_vmm::{VmmError, drivers};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -27,6 +27,9 @@ const MAX_PROGRAM_BYTES: u64 = 64 << 20;
 /// Another one that fetches the same has a slow network.
 const LOCK_DEADLINE: Duration = Duration::from_secs(600);
 const PROGRAM: &str = "firecracker";
+/// How often, and how soon, a program that is still open for writing is tried again.
+const BUSY_ATTEMPTS: u32 = 100;
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// Held by whoever fetches.
 const LOCK: &str = ".lock";
 /// What is being made; whoever is killed leaves it to the next one.
@@ -142,7 +145,17 @@ fn unpack(archive: File, member: &str, draft: &Path) -> io::Result<()> {
 
 /// A program that does not run here is not put where a good one would be looked for.
 fn runs(program: &Path) -> io::Result<()> {
-    let version = drivers::at(PROGRAM, program).map(|driver| driver.version());
+    let ask = || drivers::at(PROGRAM, program).map(|driver| driver.version());
+    let mut version = ask();
+    // A child that was forked while we wrote it has it open until it executes its own program.
+    for _ in 0..BUSY_ATTEMPTS {
+        let is_busy = |source: &io::Error| source.kind() == io::ErrorKind::ExecutableFileBusy;
+        if !matches!(&version, Some(Err(VmmError::Spawn { source, .. })) if is_busy(source)) {
+            break;
+        }
+        std::thread::sleep(BUSY_PAUSE);
+        version = ask();
+    }
     match version {
         Some(Ok(version)) if version.starts_with(VERSION) => Ok(()),
         Some(Ok(version)) => Err(io::Error::other(format!("it says that it is version {version:?}, not {VERSION}"))),

@@ -106,7 +106,9 @@ async fn what_a_hostile_vmm_of_an_ordinary_user_tries_is_denied() {
     let dir = TempDir::new().unwrap();
     std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let copy = dir.path().join("test");
-    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    // By another process: a child that a neighbouring test forks would hold our copy open for writing.
+    let copied = Command::new("cp").args([&std::env::current_exe().unwrap(), &copy]).status().unwrap();
+    assert!(copied.success());
     let output = Command::new(copy)
         .args(["--exact", "what_a_hostile_vmm_of_an_ordinary_user_tries_is_denied", "--nocapture"])
         .env(AS_USER, "1")
