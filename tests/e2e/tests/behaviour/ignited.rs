@@ -98,7 +98,7 @@ pub fn what_is_pushed_runs_over_ssh_and_over_https() -> Report {
     let changed = manifest("web", "192MB");
     let file = host.file("changed/web.yaml", &changed);
     let plan = host.ignite(["diff", "-f"]).args([file.as_path()]).finish();
-    plan.exits(1).says("memory").says("restart");
+    plan.exits(1);
     let third = origin.commit(&[("vms/web.yaml", &changed)]);
     let status = wait_for(&host, "the change", at(&third));
     assert!(status.contains("web"), "{status}");
