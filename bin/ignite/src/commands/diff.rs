@@ -23,14 +23,18 @@ pub struct Args {
     /// Show also what `apply --prune` would remove
     #[arg(long)]
     pub prune: bool,
+    /// Show what `ignited` would do that keeps the VMs as this set
+    #[arg(long, value_name = "NAME")]
+    pub set: Option<String>,
 }
 
 /// Prints the plan.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     let set = manifests::read(&args.filename, &context.settings)?;
     let is_broken = !set.problems.is_empty();
-    let options =
-        Options { owner: Owner::apply(), stack: None, is_adopting: true, is_pruning: args.prune, is_healing: false };
+    let owner = args.set.as_deref().map_or_else(Owner::apply, Owner::ignited);
+    let is_adopting = args.set.is_none();
+    let options = Options { owner, stack: None, is_adopting, is_pruning: args.prune, is_healing: false };
     let mut controller = Controller::new(options, Limits { concurrency: 8 });
     controller.want(set);
     let steps = match interruptible(controller.preview(context.engine()?)).await {

@@ -97,8 +97,9 @@ pub fn what_is_pushed_runs_over_ssh_and_over_https() -> Report {
     host.ignite(["exec", "web", "sh", "-c", "echo kept > /mark && sync"]).finish().succeeds();
     let changed = manifest("web", "192MB");
     let file = host.file("changed/web.yaml", &changed);
-    let plan = host.ignite(["diff", "-f"]).args([file.as_path()]).finish();
-    plan.exits(1);
+    let plan = host.ignite(["diff", "--set", "shop", "-f"]).args([file.as_path()]).finish();
+    plan.exits(1).says("memory").says("restarted, its disk stays");
+    host.ignite(["diff", "-f"]).args([file.as_path()]).finish().exits(1).says("kept by ignited/shop");
     let third = origin.commit(&[("vms/web.yaml", &changed)]);
     let status = wait_for(&host, "the change", at(&third));
     assert!(status.contains("web"), "{status}");
