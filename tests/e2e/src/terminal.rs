@@ -38,9 +38,13 @@ impl Terminal {
 
         let end = || slave.try_clone().expect("clone a descriptor");
         command.stdin(end()).stdout(end()).stderr(end());
-        // SAFETY: between fork and exec only two async-signal-safe system calls are made, on the child's own state.
+        // SAFETY: between fork and exec only async-signal-safe system calls are made, on the child's own state.
         unsafe {
             command.pre_exec(|| {
+                // A shell starts its background jobs with the keys' signals ignored, and the tests may be one.
+                for signal in [libc::SIGINT, libc::SIGQUIT] {
+                    libc::signal(signal, libc::SIG_DFL);
+                }
                 rustix::process::setsid()?;
                 rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
                 Ok(())
