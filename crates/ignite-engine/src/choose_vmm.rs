@@ -29,6 +29,7 @@ impl Engine {
         let features = self.kernel_info(kernel)?.features;
         let needs = Needs {
             limits_traffic: self.vmm_limits_traffic(vm, uid, network.as_ref()),
+            why_no_tap: network.why_no_tap(),
             carriers: guest_network::carriers(network.as_ref()),
             network: mode,
             lacks_vsock: features.virtio_vsock == FeatureState::Absent,

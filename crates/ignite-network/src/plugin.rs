@@ -13,8 +13,12 @@ use std::path::PathBuf;
 pub trait Plugin: Send + Sync {
     /// Name in the plugin table and in `status.network.plugin`.
     fn name(&self) -> &'static str;
-    /// What it can hand over, preferred first; empty: VMs get no interface.
+    /// What it can hand over here, preferred first; empty: VMs get no interface.
     fn carriers(&self) -> &'static [Carrier];
+    /// Why [`Carrier::Tap`] is not among them, where this host is the reason.
+    fn why_no_tap(&self) -> Option<String> {
+        None
+    }
     /// Whether it keeps this VM's traffic to `bandwidth`; where not, its VMM has to.
     fn limits_traffic(&self, _request: &AttachRequest) -> bool {
         false

@@ -12,6 +12,8 @@ pub struct Needs {
     pub carriers: Vec<Carrier>,
     /// How its network is called, for those who read why.
     pub network: String,
+    /// Why its network has no tap, where this host is the reason.
+    pub why_no_tap: Option<String>,
     /// Its kernel lacks virtio sockets.
     pub lacks_vsock: bool,
     /// Its kernel does not find devices that are named on its command line only.
@@ -97,7 +99,8 @@ fn meets(name: &str, capabilities: &Capabilities, needs: &Needs) -> Result<(), V
     let is_served = needs.carriers.iter().any(|carrier| capabilities.carriers.contains(carrier));
     if !needs.carriers.is_empty() && !is_served {
         let hint = "give it a network by tap (--network cni), or let QEMU run it (--vmm qemu)";
-        return unfit(format!("it does not serve the network {:?}", needs.network), hint);
+        let why_no_tap = needs.why_no_tap.as_ref().map(|why| format!(" without a tap: {why}")).unwrap_or_default();
+        return unfit(format!("it does not serve the network {:?}{why_no_tap}", needs.network), hint);
     }
     let other = "use another kernel (ignite kernel ls, then --kernel NAME), or let QEMU run it (--vmm qemu)";
     if capabilities.needs_vsock && needs.lacks_vsock {
@@ -163,7 +166,15 @@ mod tests {
         for (asked, needs, index, reason, has_note) in [
             (Ok(firecracker()), needs(&[]), 0, "the preferred one", false),
             (Ok(firecracker()), tap.clone(), 0, "the preferred one", false),
+            (Ok(firecracker()), needs(&[Carrier::Stream, Carrier::Tap]), 0, "the preferred one", false),
             (Ok(firecracker()), needs(&[Carrier::Stream]), 1, "firecracker: it does not serve", true),
+            (
+                Ok(firecracker()),
+                Needs { why_no_tap: Some("no tun".into()), ..needs(&[Carrier::Stream]) },
+                1,
+                "the network \"user\" without a tap: no tun",
+                true,
+            ),
             (Ok(firecracker()), Needs { lacks_vsock: true, ..tap.clone() }, 1, "no virtio sockets", true),
             (
                 Ok(Capabilities { describes_devices: false, ..firecracker() }),

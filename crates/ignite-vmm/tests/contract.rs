@@ -8,14 +8,13 @@ use ignite_vmm::fake::{FakeDriver, FakeGuest};
 use ignite_vmm::firecracker::FirecrackerDriver;
 use ignite_vmm::{
     Accelerator, BootSpec, Console, Drive, DriveLimits, Driver, Exit, ExitCause, IsolationWanted, Machine, Nic,
-    NicBackend, RunDir, TrafficLimit, TrafficLimits, VmmError, drivers,
+    NicBackend, RunDir, TrafficLimits, VmmError, drivers,
 };
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags};
 use std::future::Future;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -197,57 +196,6 @@ async fn a_guest_that_breaks_its_processor_has_reset_itself() {
             continue;
         }
         assert_eq!(exit, Exit { cause: ExitCause::GuestReset, detail: String::new() }, "{}", row.name());
-    }
-}
-
-/// A network namespace of this test's own; gone when dropped.
-struct Namespace(String);
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
-    }
-}
-
-#[tokio::test]
-#[allow(clippy::print_stderr, reason = "a skipped test says why")]
-async fn a_tap_of_the_machines_own_network_is_opened_there_by_its_name() {
-    let Some(row) = rows().into_iter().find(Row::is_firecracker) else { return };
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: only root can make network namespaces for others");
-        return;
-    }
-    let namespace = Namespace(format!("ignite-test-{}", unique_id()));
-    let ip = |arguments: &[&str]| {
-        let output = Command::new("ip").args(arguments).output().unwrap();
-        assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    };
-    ip(&["netns", "add", &namespace.0]);
-    ip(&["-n", &namespace.0, "tuntap", "add", "vm_eth0", "mode", "tap", "vnet_hdr"]);
-    ip(&["-n", &namespace.0, "link", "set", "vm_eth0", "up"]);
-    let has_carrier = || ip(&["-n", &namespace.0, "link", "show", "vm_eth0"]).contains("LOWER_UP");
-    assert!(!has_carrier());
-    let netns = Some(Path::new("/run/netns").join(&namespace.0));
-    let nic = |mac: &str, name: &str| Nic {
-        mac: mac.into(),
-        mtu: Some(1500),
-        backend: NicBackend::Tap { name: name.into(), netns: netns.clone() },
-        limits: TrafficLimits { receive: Some(TrafficLimit { rate: 1_000_000, burst: 100_000 }), send: None },
-    };
-    let spec = BootSpec { nics: vec![nic("02:00:00:00:00:01", "vm_eth0")], ..row.spec("hang") };
-    let mut machine = row.try_boot(&spec).await.unwrap_or_else(|error| panic!("{error}"));
-    assert!(has_carrier(), "nobody has the tap open");
-    for _ in 0..2 {
-        machine.pauser().unwrap().pause().await.unwrap();
-        machine.pauser().unwrap().resume().await.unwrap();
-    }
-    machine.kill().await.unwrap();
-    assert!(!has_carrier(), "it is still open");
-    let missing = BootSpec { nics: vec![nic("02:00:00:00:00:01", "vm_eth1")], ..row.spec("hang") };
-    match row.try_boot(&missing).await.err() {
-        Some(VmmError::BootFailed { detail, .. }) => assert!(!detail.is_empty()),
-        other => panic!("{other:?}"),
     }
 }
 

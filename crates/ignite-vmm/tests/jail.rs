@@ -10,7 +10,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -75,9 +75,22 @@ async fn attempts_are_denied() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
     let pid = std::process::id().to_string();
-    let spec = spec(dir.path(), &program, "denied", &["all", secret.to_str().unwrap(), &port, &pid]);
-    let mut jailed = spawn(&spec).unwrap();
-    let groups = groups_of(&spec);
+    let arguments = ["all", secret.to_str().unwrap(), &port, &pid];
+    denied(dir.path(), &spec(dir.path(), &program, "denied", &arguments)).await;
+    // In a network that was made for it, too; without root that is of another user namespace.
+    let mut keeper = Command::new("unshare");
+    let keeper = keeper.args(["-U", "-r", "-n", "sh", "-c", "echo; exec cat"]).stdin(Stdio::piped());
+    let mut keeper = keeper.stdout(Stdio::piped()).spawn().unwrap();
+    keeper.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+    let network = Network::Machines(format!("/proc/{}/ns/net", keeper.id()).into());
+    denied(dir.path(), &JailSpec { network, ..spec(dir.path(), &program, "denied-in-network", &arguments) }).await;
+    drop(keeper.stdin.take());
+    keeper.wait().unwrap();
+}
+
+async fn denied(dir: &Path, spec: &JailSpec) {
+    let mut jailed = spawn(spec).unwrap();
+    let groups = groups_of(spec);
     let (status, said) = finish(&mut jailed).await;
     assert!(status.success() && said.ends_with("done\n"), "{status}: {said} {:?}", jailed.isolation);
     let allowed: Vec<&str> = said.lines().filter(|line| line.contains("ALLOWED")).collect();
@@ -88,7 +101,7 @@ async fn attempts_are_denied() {
     }
     assert!(groups.iter().all(|group| !group.exists()), "{groups:?}");
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    assert!(!mounts.contains(dir.path().to_str().unwrap()), "no mount is left");
+    assert!(!mounts.contains(dir.to_str().unwrap()), "no mount is left");
 }
 
 #[tokio::test]

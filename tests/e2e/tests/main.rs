@@ -18,8 +18,7 @@ macro_rules! tests {
     (@reason $reason:expr) => { Some($reason) };
 }
 
-const BY_STREAM: &str = "its network is carried by passt's stream socket, and Firecracker takes taps only";
-const BY_QUEUE: &str = "its tap is handed over as an open queue, and Firecracker opens taps by name only";
+const BY_QUEUE: &str = "a Pod's tap is handed over as an open queue, and Firecracker opens taps by name only";
 
 /// Long ones first, so that none is left alone at the end. `x` boots n VMs where a line says so; most need none.
 const TESTS: &[Test] = tests! {
@@ -30,8 +29,8 @@ const TESTS: &[Test] = tests! {
     network_docker:
         a_vm_joins_the_containers_of_a_docker_engine;
     network_user:
-        a_user_without_capabilities_publishes_ports_and_gets_out [BY_STREAM]
-        a_user_without_capabilities_has_a_tap_in_a_namespace_of_the_vms_own [BY_QUEUE];
+        a_user_without_capabilities_publishes_ports_and_gets_out
+        a_user_without_capabilities_has_a_tap_in_a_namespace_of_the_vms_own;
     pod:
         the_containers_of_a_pod_give_its_address_to_the_guest_and_keep_its_exit_code [BY_QUEUE];
     network_soak:
@@ -82,7 +81,7 @@ const TESTS: &[Test] = tests! {
         what_cannot_be_run_exits_as_in_docker
         a_terminal_is_a_real_one
         a_signal_to_run_reaches_the_command
-        redis_serves_its_port_without_an_init [BY_STREAM]
+        redis_serves_its_port_without_an_init
         cpus_memory_disk_and_network_are_those_asked_for
         a_private_root_disk_is_a_plain_ext4
         a_task_in_the_background_can_be_followed_attached_and_awaited
@@ -109,7 +108,7 @@ const TESTS: &[Test] = tests! {
         manifests_of_every_version_run_and_are_inspected_back
         a_bad_manifest_is_refused_with_its_line_by_every_command;
     weave:
-        every_line_with_a_vm_does_what_it_did [BY_STREAM]
+        every_line_with_a_vm_does_what_it_did
         every_line_without_a_boot_does_what_it_did
         every_command_and_flag_of_the_list_is_typed;
     layers:

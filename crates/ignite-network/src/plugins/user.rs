@@ -36,7 +36,7 @@ pub struct UserNetwork {
     way: Way,
 }
 
-/// How frames get to the VMM.
+/// How frames get to a VMM that takes them either way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Way {
     /// By a socket.
@@ -81,11 +81,14 @@ impl Plugin for UserNetwork {
 
     fn carriers(&self) -> &'static [Carrier] {
         match self.way {
+            Way::Stream if tap::check().is_ok() => &[Carrier::Stream, Carrier::Tap],
             Way::Stream => &[Carrier::Stream],
-            Way::Tap if rustix::process::geteuid().is_root() => &[Carrier::TapQueue, Carrier::Tap],
-            // A VMM without privileges cannot enter the namespace yet, see `docs/adr/user-network-by-tap.md`.
-            Way::Tap => &[Carrier::TapQueue],
+            Way::Tap => &[Carrier::TapQueue, Carrier::Tap],
         }
+    }
+
+    fn why_no_tap(&self) -> Option<String> {
+        tap::check().err().map(|error| error.to_string())
     }
 
     fn check(&self, request: &AttachRequest) -> Result<(), NetworkError> {
@@ -109,12 +112,16 @@ impl Plugin for UserNetwork {
         port_owners::publish(request)?;
         let started = async {
             let (helper, socket) = start(&program, interface.as_deref(), request, mac).await?;
-            let hold = if request.carrier == Some(Carrier::Tap) { TapHold::ByItsName } else { TapHold::ByItsQueue };
-            match self.way {
-                Way::Stream => Ok((vec![helper], GuestNicBackend::Stream(socket))),
-                Way::Tap => {
+            let hold = match (request.carrier, self.way) {
+                (Some(Carrier::Tap), _) => Some(TapHold::ByItsName),
+                (_, Way::Tap) => Some(TapHold::ByItsQueue),
+                (_, Way::Stream) => None,
+            };
+            match hold {
+                None => Ok((vec![helper], GuestNicBackend::Stream(socket))),
+                Some(hold) => {
                     let tap = tap::start(socket, hold, &request.run_dir).await?;
-                    let (name, netns) = tap.place;
+                    let (name, netns) = (tap.name, tap.netns);
                     let backend = tap.queue.map_or(GuestNicBackend::Tap { name, netns }, GuestNicBackend::TapQueue);
                     Ok((vec![helper, tap.keeper], backend))
                 }

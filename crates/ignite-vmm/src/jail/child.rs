@@ -3,6 +3,7 @@
 //! It is the copy of one thread of a process that may have had others: no allocation, no lock, no library call that has
 //! state. It tells the parent one record when a step fails, and ends; a program that runs has told nothing.
 
+use super::birth::OwnMaps;
 use super::step::Step;
 use seccompiler::sock_filter;
 use std::ffi::{CStr, CString};
@@ -30,6 +31,8 @@ pub(super) struct Child<'a> {
     pub(super) report: RawFd,
     /// Ends before the program is executed: whether the jail can be made is all that is asked.
     pub(super) is_probe: bool,
+    /// It writes the maps of its user namespace itself.
+    pub(super) own_maps: Option<&'a OwnMaps>,
 }
 
 /// What a record says failed when it was no step.
@@ -88,6 +91,9 @@ impl Child<'_> {
             let mut byte = 0_u8;
             if libc::read(self.go, ptr::from_mut(&mut byte).cast(), 1) != 1 {
                 libc::_exit(127);
+            }
+            if let Some(maps) = self.own_maps {
+                maps.write()?;
             }
             libc::setsid();
             libc::umask(0);

@@ -14,6 +14,7 @@
 //! one. Nothing of it stays behind but control groups, which [`remove_leftovers`] removes: namespaces and the root
 //! vanish with the process, and a user is only a number, made of the supervisor's pid.
 
+mod birth;
 pub mod cgroup;
 mod child;
 mod filter;

@@ -24,6 +24,9 @@ pub(super) const ROOT_DIR: &str = "jail";
 pub(super) struct Plan {
     /// Namespaces the child is born in (`CLONE_NEWUSER`, `CLONE_NEWPID`).
     pub(super) born_in: i32,
+    /// The network namespace that it is born into: entered before, because without root it belongs to another user namespace
+    /// than the child's own.
+    pub(super) enters: Option<CString>,
     pub(super) steps: Vec<(Measure, Step)>,
 }
 
@@ -53,8 +56,16 @@ pub(super) fn with_dependents(facts: &HostFacts, mut missing: Missing) -> Missin
 
 /// Plans every measure that is not missing. `ruleset` is Landlock's, made beforehand.
 pub(super) fn plan(spec: &JailSpec, facts: &HostFacts, missing: &Missing, ruleset: i32) -> Plan {
+    let network = match &spec.network {
+        Network::Machines(path) => Some(c_path(path)),
+        Network::Own | Network::Callers => None,
+    };
+    let enters = network.clone().filter(|_| !facts.is_root);
     if spec.isolation == IsolationWanted::None {
-        return Plan { born_in: 0, steps: Vec::new() };
+        // Its interfaces are there all the same.
+        let enter =
+            network.filter(|_| facts.is_root).map(|path| (Measure::NetworkNamespace, Step::EnterNetwork { path }));
+        return Plan { born_in: 0, enters, steps: enter.into_iter().collect() };
     }
     let has = |measure: Measure| !missing.contains_key(&measure);
     let mut born_in = 0;
@@ -76,6 +87,7 @@ pub(super) fn plan(spec: &JailSpec, facts: &HostFacts, missing: &Missing, rulese
         }
         match (measure, &spec.network) {
             (Measure::NetworkNamespace, Network::Callers) => {}
+            (Measure::NetworkNamespace, Network::Machines(_)) if enters.is_some() => {}
             (Measure::NetworkNamespace, Network::Machines(path)) => {
                 steps.push((measure, Step::EnterNetwork { path: c_path(path) }));
             }
@@ -112,7 +124,7 @@ pub(super) fn plan(spec: &JailSpec, facts: &HostFacts, missing: &Missing, rulese
     if has(Measure::Seccomp) {
         steps.push((Measure::Seccomp, Step::Seccomp));
     }
-    Plan { born_in, steps }
+    Plan { born_in, enters, steps }
 }
 
 /// Why a machine of root cannot be another user here; `None` when it can. Only without a root of its own, where the
@@ -323,6 +335,22 @@ mod tests {
     #[test]
     fn nothing_is_done_when_isolation_is_switched_off() {
         let spec = JailSpec { isolation: IsolationWanted::None, ..spec() };
-        assert_eq!(plan(&spec, &facts(true), &Missing::new(), 9), Plan { born_in: 0, steps: Vec::new() });
+        let nothing = Plan { born_in: 0, enters: None, steps: Vec::new() };
+        assert_eq!(plan(&spec, &facts(true), &Missing::new(), 9), nothing);
+    }
+
+    #[test]
+    fn a_machines_network_is_entered_whatever_the_isolation() {
+        let path = c"/run/netns/vm".to_owned();
+        for isolation in [IsolationWanted::BestEffort, IsolationWanted::Strict, IsolationWanted::None] {
+            let spec = JailSpec { network: Network::Machines("/run/netns/vm".into()), isolation, ..spec() };
+            let entered = |is_root| {
+                let plan = plan(&spec, &facts(is_root), &Missing::new(), 9);
+                let step = Step::EnterNetwork { path: path.clone() };
+                (plan.enters.clone(), plan.steps.iter().filter(|(_, other)| *other == step).count())
+            };
+            assert_eq!(entered(true), (None, 1), "{isolation:?}");
+            assert_eq!(entered(false), (Some(path.clone()), 0), "{isolation:?}: from within the namespace's owner");
+        }
     }
 }

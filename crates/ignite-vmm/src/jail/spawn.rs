@@ -1,5 +1,6 @@
 //! Starts a program in its jail; a measure that fails is left out, or, where isolation is strict, refuses the start.
 
+use super::birth::{BirthError, OwnMaps, Unborn, bear, map_caller};
 use super::cgroup::{self, Cgroup, Controller, Layout};
 use super::child::{BEFORE_STEPS, Child, EXEC, RECORD_LEN};
 use super::filter;
@@ -12,16 +13,18 @@ use super::spec::{JailSpec, Network, Share, ShareAccess};
 use super::step::Step;
 use crate::boot_spec::IsolationWanted;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::Pid;
 use seccompiler::sock_filter;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use thiserror::Error;
+
+/// What fails when a machine's network cannot be entered.
+const ENTER_NETWORK: &str = "enter the machine's network";
 
 /// A program that runs in its jail.
 #[derive(Debug)]
@@ -161,6 +164,13 @@ impl Start {
             if let Some(reason) = must_be_root(&self.facts, &self.missing) {
                 self.missing.entry(Measure::UnprivilegedUser).or_insert_with(|| reason.to_owned());
             }
+            // Its interfaces are nowhere else: without them it would open, or make, some of its caller's.
+            if let (Network::Machines(_), Some(reason)) =
+                (&self.spec.network, self.missing.get(&Measure::NetworkNamespace))
+            {
+                let _ = self.cgroup.remove();
+                return Err(start_error(ENTER_NETWORK)(io::Error::other(reason.clone())));
+            }
             // What will be refused anyway is only looked at to the end.
             let is_probe = self.is_probe || (is_strict && !self.missing.is_empty());
             let attempt = match self.attempt(is_probe) {
@@ -215,6 +225,8 @@ impl Start {
         let mut argv = vec![program.as_ptr()];
         argv.extend(arguments.iter().map(|argument| argument.as_ptr()));
         argv.push(std::ptr::null());
+        let is_in_user_namespace = plan.born_in & libc::CLONE_NEWUSER != 0;
+        let own_maps = (is_in_user_namespace && plan.enters.is_some()).then(OwnMaps::of_caller);
         let child = Child {
             steps: &steps,
             program: &program,
@@ -227,13 +239,15 @@ impl Start {
             go_parent: go_parent.as_raw_fd(),
             report: report.as_raw_fd(),
             is_probe,
+            own_maps: own_maps.as_ref(),
         };
         // SAFETY: the child runs nothing but `Child::run`.
-        let (pid, pidfd) = match unsafe { clone(plan.born_in) } {
+        let (pid, pidfd) = match unsafe { bear(plan.enters.as_deref(), plan.born_in) } {
             // SAFETY: this is the child, and it is new.
             Ok(None) => unsafe { child.run() },
             Ok(Some(born)) => born,
-            Err(error) => {
+            Err(BirthError::Enter(error)) => return Err(start_error(ENTER_NETWORK)(error)),
+            Err(BirthError::Clone(error)) => {
                 let measure = match plan.born_in {
                     0 => return Err(start_error("clone")(error)),
                     flags if flags & libc::CLONE_NEWUSER != 0 => Measure::UserNamespace,
@@ -243,8 +257,9 @@ impl Start {
             }
         };
         drop((go, report, stderr, null));
-        let unborn = Unborn { pid, is_needed: true };
-        if plan.born_in & libc::CLONE_NEWUSER != 0
+        let unborn = Unborn::of(pid);
+        if is_in_user_namespace
+            && plan.enters.is_none()
             && let Err(error) = map_caller(pid)
         {
             return Ok(Attempt::Without(Measure::UserNamespace, format!("map its user: {error}")));
@@ -266,59 +281,6 @@ impl Start {
             },
         }
     }
-}
-
-/// A child that has not become the program: killed and reaped when dropped.
-struct Unborn {
-    pid: Pid,
-    is_needed: bool,
-}
-
-impl Unborn {
-    fn keep(mut self) {
-        self.is_needed = false;
-    }
-}
-
-impl Drop for Unborn {
-    fn drop(&mut self) {
-        if self.is_needed {
-            // It is ours and not reaped: neither call can meet another process.
-            let _ = rustix::process::kill_process(self.pid, rustix::process::Signal::KILL);
-            let _ = rustix::process::waitpid(Some(self.pid), rustix::process::WaitOptions::empty());
-        }
-    }
-}
-
-/// `clone(2)` as `fork` does it, into new namespaces and with a pidfd. `None` in the child.
-///
-/// # Safety
-/// The child may make system calls only, and must not return.
-unsafe fn clone(namespaces: i32) -> io::Result<Option<(Pid, OwnedFd)>> {
-    let mut pidfd: RawFd = -1;
-    let flags = libc::CLONE_PIDFD | libc::SIGCHLD | namespaces;
-    // SAFETY: without a stack of its own the child goes on with a copy of this one; the pidfd's place outlives the call.
-    // The first three arguments are in this order on every architecture that is built for.
-    let result =
-        unsafe { libc::syscall(libc::SYS_clone, libc::c_long::from(flags), 0_usize, &raw mut pidfd, 0_usize, 0_usize) };
-    match result {
-        0 => Ok(None),
-        pid if pid > 0 => {
-            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
-            // SAFETY: the kernel has just opened it for this process.
-            Ok(Some((pid, unsafe { OwnedFd::from_raw_fd(pidfd) })))
-        }
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Makes the caller the only user and group of the child's user namespace, under the same numbers.
-fn map_caller(pid: Pid) -> io::Result<()> {
-    let process = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
-    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    std::fs::write(process.join("setgroups"), "deny")?;
-    std::fs::write(process.join("uid_map"), format!("{uid} {uid} 1"))?;
-    std::fs::write(process.join("gid_map"), format!("{gid} {gid} 1"))
 }
 
 /// Waits until the child has become the program (nothing is told) or has failed.

@@ -37,7 +37,7 @@ pub struct JailSpec {
 pub enum Network {
     /// One of its own, without an interface.
     Own,
-    /// One that was made for this machine, by its path; entering it takes root.
+    /// One that was made for this machine, by its path. Without root it has to belong to a user namespace of the caller's.
     Machines(PathBuf),
     /// The caller's: for a VMM that must open a tap by name.
     Callers,

@@ -4,12 +4,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+/// Names a directory where the guest is already, for those who cannot write where it is built.
+pub const BUILT: &str = "IGNITE_TEST_TINY_GUEST";
+
 /// The guest as a 32-bit image, and as a 64-bit one, which is all that Firecracker loads; the code is the same. Built once;
 /// `None` where that is not possible.
 pub fn tiny_guest() -> Option<&'static (PathBuf, PathBuf)> {
     static GUEST: OnceLock<Option<(PathBuf, PathBuf)>> = OnceLock::new();
     // In the build's own directory: nobody is there at the end of a test program to remove it.
-    GUEST.get_or_init(|| build(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("tiny-guest"))).as_ref()
+    let built = std::env::var_os(BUILT).map(|dir| (Path::new(&dir).join("guest"), Path::new(&dir).join("guest64")));
+    GUEST.get_or_init(|| built.or_else(|| build(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("tiny-guest")))).as_ref()
 }
 
 fn build(dir: &Path) -> Option<(PathBuf, PathBuf)> {

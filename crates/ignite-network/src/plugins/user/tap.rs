@@ -18,6 +18,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream as BlockingStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -59,18 +60,40 @@ pub(super) struct Tap {
     pub(super) keeper: Helper,
     /// Its queue, where that was asked for.
     pub(super) queue: Option<OwnedFd>,
-    /// Its name and the path of its namespace.
-    pub(super) place: (String, PathBuf),
+    /// Its name.
+    pub(super) name: String,
+    /// The path of its namespace.
+    pub(super) netns: PathBuf,
 }
 
-/// Whether this process may make taps in a namespace of its own.
+/// Whether this process may make taps in a namespace of its own: it makes one, of a moment (some milliseconds).
 pub(super) fn check() -> Result<(), NetworkError> {
-    match OpenOptions::new().read(true).write(true).open(TUN_DEVICE) {
+    let missing = |program: String, hint: String| Err(NetworkError::ProgramMissing { program, hint });
+    if let Err(error) = OpenOptions::new().read(true).write(true).open(TUN_DEVICE) {
+        let hint = format!("as root: modprobe tun && chmod 666 {TUN_DEVICE}; or use --network user");
+        return missing(format!("a tun device that may be opened ({TUN_DEVICE}: {error})"), hint);
+    }
+    let is_there = |program: &&str| PATH.split(':').any(|dir| Path::new(dir).join(program).is_file());
+    if let Some(program) = ["ip", "tc"].iter().find(|program| !is_there(program)) {
+        let hint = "install it (apt-get install iproute2), or use --network user";
+        return missing((*program).to_owned(), hint.to_owned());
+    }
+    let plan = Plan::new(None, TapHold::ByItsQueue);
+    let mut command = std::process::Command::new("/bin/sh");
+    command.args(["-c", ":"]).env_clear().current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // SAFETY: `apply` makes system calls on what `plan` has prepared: no allocation, no lock.
+    unsafe { command.pre_exec(move || plan.apply()) };
+    match command.status() {
         Ok(_) => Ok(()),
-        Err(error) => Err(NetworkError::ProgramMissing {
-            program: format!("a tun device that may be opened ({TUN_DEVICE}: {error})"),
-            hint: format!("as root: modprobe tun && chmod 666 {TUN_DEVICE}; or use --network user"),
-        }),
+        Err(source) => Err(no_namespace(&source)),
+    }
+}
+
+fn no_namespace(source: &io::Error) -> NetworkError {
+    NetworkError::Helper {
+        program: PROGRAM.into(),
+        detail: format!("no user and network namespace with a tap can be made here: {source}"),
     }
 }
 
@@ -82,7 +105,7 @@ pub(super) async fn start(socket: OwnedFd, hold: TapHold, run_dir: &Path) -> Res
     options.create(true).write(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
     let log_file = options.open(&log).map_err(io_error("create", &log))?;
     let (own, theirs) = BlockingStream::pair().map_err(failed)?;
-    let plan = Plan::new(theirs.as_raw_fd(), hold);
+    let plan = Plan::new(Some(theirs.as_raw_fd()), hold);
     let mut command = Command::new("/bin/sh");
     command
         .args(["-c", SETUP, "sh", &guest_side::MTU.to_string()])
@@ -95,10 +118,7 @@ pub(super) async fn start(socket: OwnedFd, hold: TapHold, run_dir: &Path) -> Res
         .kill_on_drop(true);
     // SAFETY: `apply` makes system calls on what `plan` has prepared: no allocation, no lock.
     unsafe { command.pre_exec(move || plan.apply()) };
-    let mut child = command.spawn().map_err(|source| NetworkError::Helper {
-        program: PROGRAM.into(),
-        detail: format!("no user and network namespace with a tap can be made here: {source}"),
-    })?;
+    let mut child = command.spawn().map_err(|source| no_namespace(&source))?;
     drop(theirs);
     let pid = child.id().unwrap_or_default();
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
@@ -132,12 +152,13 @@ pub(super) async fn start(socket: OwnedFd, hold: TapHold, run_dir: &Path) -> Res
         let _stdin = stdin;
         carry(&relay, stream).await;
     }));
-    Ok(Tap { keeper, queue: received.next(), place: (TAP.into(), PathBuf::from(format!("/proc/{pid}/ns/net"))) })
+    Ok(Tap { keeper, queue: received.next(), name: TAP.into(), netns: PathBuf::from(format!("/proc/{pid}/ns/net")) })
 }
 
 /// What the child does before it becomes the keeper, prepared so that it only makes system calls.
 struct Plan {
-    socket: RawFd,
+    /// Where the queues are sent; absent: they are closed.
+    socket: Option<RawFd>,
     hold: TapHold,
     maps: [(CString, String); 3],
     device: CString,
@@ -145,7 +166,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(socket: RawFd, hold: TapHold) -> Plan {
+    fn new(socket: Option<RawFd>, hold: TapHold) -> Plan {
         let path = |text: &str| CString::new(text).unwrap_or_default();
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         Plan {
@@ -181,12 +202,13 @@ impl Plan {
             }
             let relay = self.open(RELAY, 0)?;
             let tap = self.open(TAP, libc::IFF_VNET_HDR)?;
-            match self.hold {
-                TapHold::ByItsQueue => send(self.socket, &[relay, tap]),
-                TapHold::ByItsName => {
+            match (self.socket, self.hold) {
+                (None, _) => Ok(()),
+                (Some(socket), TapHold::ByItsQueue) => send(socket, &[relay, tap]),
+                (Some(socket), TapHold::ByItsName) => {
                     checked(libc::ioctl(tap, TUNSETPERSIST as _, 1))?;
                     libc::close(tap);
-                    send(self.socket, &[relay])
+                    send(socket, &[relay])
                 }
             }
         }
