@@ -3,17 +3,25 @@
 //! ```text
 //!  structural  a JSON Schema as Kubernetes takes it        crd   the custom resources
 //!  wish        a VM's spec, taken apart                    pod   the Pod that runs it
+//!  pod_state   what a Pod says of its VM                   plan  what is to be done, and said
 //! ```
 //!
-//! These are pure: data in, data out.
+//! These are pure: data in, data out. `run` does what they decide, with a client that it is given.
 
 pub mod crd;
+pub mod error;
 mod kubernetes_fields;
 pub mod objects;
+pub mod plan;
 pub mod pod;
+pub mod pod_metadata;
 pub mod pod_options;
 mod pod_resources;
+mod pod_state;
 mod pod_volumes;
+pub mod run;
 pub mod status;
 pub mod structural;
+#[cfg(test)]
+mod test_objects;
 pub mod wish;

@@ -10,6 +10,7 @@
 //! The address is the Pod's until `network` has run, and the guest's from then on: what needs the network comes before.
 
 use crate::objects::{GROUP, VirtualMachine};
+use crate::pod_metadata::remember_keys;
 use crate::pod_options::{DeviceAccess, PodOptions};
 use crate::pod_resources::{Needs, resources_of};
 use crate::pod_volumes::{Storage, storage_of};
@@ -21,6 +22,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use std::collections::BTreeMap;
 
+/// Label of every Pod of ours, and its value.
+pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "ignite");
 /// Label of a Pod: the VM it runs.
 pub const VM_LABEL: &str = "ignite.weave.works/vm";
 /// Annotation of a Pod: hash of the wish it was made from.
@@ -111,7 +114,7 @@ fn metadata_of(object: &VirtualMachine, name: &str, wish: &Wish) -> Result<Objec
     let mut annotations = annotations_of(object);
     annotations.insert(HASH_ANNOTATION.to_owned(), wish.hash());
     annotations.insert(MANIFEST_ANNOTATION.to_owned(), manifest);
-    Ok(ObjectMeta {
+    let mut metadata = ObjectMeta {
         name: Some(name.to_owned()),
         namespace: object.metadata.namespace.clone(),
         labels: Some(labels_of(object)),
@@ -128,13 +131,15 @@ fn metadata_of(object: &VirtualMachine, name: &str, wish: &Wish) -> Result<Objec
             }]
         }),
         ..ObjectMeta::default()
-    })
+    };
+    remember_keys(&mut metadata);
+    Ok(metadata)
 }
 
 /// Labels of a VM's Pod: the VM's own, so that Services select VMs, and ours.
 pub fn labels_of(object: &VirtualMachine) -> BTreeMap<String, String> {
     let mut labels = object.metadata.labels.clone().unwrap_or_default();
-    labels.insert("app.kubernetes.io/managed-by".to_owned(), "ignite".to_owned());
+    labels.insert(MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned());
     // A label is shorter than a name may be.
     let name: String = object.metadata.name.clone().unwrap_or_default().chars().take(63).collect();
     labels.insert(VM_LABEL.to_owned(), name.trim_end_matches(['.', '-', '_']).to_owned());

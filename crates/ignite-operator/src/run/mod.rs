@@ -1,0 +1,105 @@
+//! The loop: watches VMs, their Pods and sets, and does what the plans say.
+//!
+//! ```text
+//!  watch ── stores ──────────────┐
+//!    └──── queues ── vms / sets ─┴─ plan (pure) ── api: Pods, finalizers, status, events
+//! ```
+//!
+//! What is unchanged costs the API server nothing; what fails comes again at a slowing pace; everything may be killed at any
+//! point, as all that is known is in the cluster.
+
+mod api;
+mod fresh;
+mod pace;
+mod vms;
+mod watch;
+
+use crate::error::OperatorError;
+use crate::objects::{VirtualMachine, VirtualMachineSet};
+use crate::plan::PlanOptions;
+use futures_util::StreamExt;
+use kube::api::{Api, ListParams};
+use kube::runtime::events::Reporter;
+use kube::{Client, Resource};
+use std::future::Future;
+use std::sync::Arc;
+
+/// Name under which the operator writes fields and events.
+pub const MANAGER: &str = "ignite-operator";
+
+/// Options of the loop.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The only namespace whose VMs are looked after; absent: all.
+    pub namespace: Option<String>,
+    /// What VMs become.
+    pub plan: PlanOptions,
+    /// Objects that are worked on at a time.
+    pub concurrency: u16,
+    /// Which operator of several this one is, for events.
+    pub instance: Option<String>,
+}
+
+/// Looks after VMs until `shutdown`. What is under way then is finished; Pods go on.
+pub async fn run(
+    client: Client,
+    options: Options,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), OperatorError> {
+    probe::<VirtualMachine>(&client, options.namespace.as_deref()).await?;
+    probe::<VirtualMachineSet>(&client, options.namespace.as_deref()).await?;
+    let (known, vm_queue, _set_queue, watching) = watch::start(&client, options.namespace.as_deref());
+    let reporter = Reporter { controller: MANAGER.to_owned(), instance: options.instance.clone() };
+    let api = Arc::new(api::Api::new(client, reporter));
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let vm_queue = watch::stream(vm_queue).take_until(told(stopped));
+    let mut working = std::pin::pin!(vms::look_after(known, api, &options, vm_queue));
+    tokio::select! {
+        () = watching => Err(OperatorError::WatchLost),
+        () = working.as_mut() => Err(OperatorError::WatchLost),
+        () = shutdown => {
+            // Nothing new is begun, and what was begun is finished.
+            let _ = stop.send(true);
+            working.await;
+            Ok(())
+        }
+    }
+}
+
+async fn told(mut stopped: tokio::sync::watch::Receiver<bool>) {
+    // A sender that is gone wants the same.
+    let _ = stopped.wait_for(|is_stopped| *is_stopped).await;
+}
+
+/// Whether they can be listed at all: said at once, and not by a watch that tries for ever.
+async fn probe<K>(client: &Client, namespace: Option<&str>) -> Result<(), OperatorError>
+where
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned,
+{
+    let (api, place): (Api<K>, _) = match namespace {
+        Some(namespace) => (Api::namespaced(client.clone(), namespace), format!(" in namespace {namespace}")),
+        None => (Api::all(client.clone()), String::new()),
+    };
+    let what = || format!("{}.{}{place}", K::plural(&()), K::group(&()));
+    match api.list_metadata(&ListParams::default().limit(1)).await {
+        Ok(_) => Ok(()),
+        Err(source) => Err(OperatorError::Unlisted { what: what(), source: Box::new(source) }),
+    }
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = error.source();
+    }
+    text
+}
