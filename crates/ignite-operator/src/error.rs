@@ -34,6 +34,12 @@ pub enum OperatorError {
         /// Why not.
         source: Box<kube::Error>,
     },
+    /// Another operator works now, or may: this one has stopped.
+    #[error("the lease {lease} is lost")]
+    LeaseLost {
+        /// Its namespace and name.
+        lease: String,
+    },
     /// A task of ours has ended that must not.
     #[error("the watch of the cluster has ended")]
     WatchLost,
@@ -47,7 +53,7 @@ impl OperatorError {
                 kube::Error::Api(status) => Some(status.code),
                 _ => None,
             },
-            OperatorError::NoAnswer { .. } | OperatorError::WatchLost => None,
+            OperatorError::NoAnswer { .. } | OperatorError::LeaseLost { .. } | OperatorError::WatchLost => None,
         }
     }
 

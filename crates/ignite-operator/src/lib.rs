@@ -20,6 +20,7 @@ mod pod_resources;
 mod pod_state;
 mod pod_volumes;
 pub mod run;
+pub mod set_plan;
 pub mod status;
 pub mod structural;
 #[cfg(test)]

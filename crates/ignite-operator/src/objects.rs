@@ -13,7 +13,7 @@ pub const GROUP: &str = "ignite.weave.works";
 pub const VERSION: &str = "v1alpha4";
 
 /// A `VM`: Ignite's object, with what only Kubernetes knows (see [`crate::wish`]).
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VirtualMachine {
     /// `ignite.weave.works/v1alpha4`; lists leave it out.
@@ -34,7 +34,7 @@ pub struct VirtualMachine {
 }
 
 /// A `VMSet`: so many equal VMs.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VirtualMachineSet {
     /// `ignite.weave.works/v1alpha4`; lists leave it out.

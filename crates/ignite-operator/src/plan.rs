@@ -14,9 +14,11 @@ use crate::pod_options::PodOptions;
 use crate::pod_state::{LOST_AFTER, PodState, Stage};
 use crate::status::{Finding, Phase, VmStatus, settle};
 use crate::wish::{Refusal, Wish, wish_of};
+use ignite_api::depends_on::{Condition, Dependency};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
+use std::ops::Deref;
 use std::time::Duration;
 
 /// Keeps a deleted VM until its Pod is gone.
@@ -85,8 +87,23 @@ pub struct Plan {
     pub again: Option<Duration>,
 }
 
-/// Decides for `vm`, whose name `pod` has, if there is one, at the time `now`.
-pub fn plan(vm: &VirtualMachine, pod: Option<&Pod>, now: Timestamp, options: &PlanOptions) -> Plan {
+/// What is known when a VM is looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// The VM.
+    pub vm: &'a VirtualMachine,
+    /// The Pod that has its name.
+    pub pod: Option<&'a Pod>,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// Decides. `find` knows the other VMs of the namespace by name.
+pub fn plan<V: Deref<Target = VirtualMachine>>(
+    Seen { vm, pod, now }: Seen<'_>,
+    find: impl Fn(&str) -> Option<V>,
+    options: &PlanOptions,
+) -> Plan {
     let before = vm.status.clone().unwrap_or_default();
     let is_ours = |pod: &&Pod| owner(&pod.metadata).is_some_and(|uid| Some(uid) == vm.metadata.uid.as_deref());
     let (ours, is_taken) = (pod.filter(is_ours), pod.is_some_and(|pod| !is_ours(&pod)));
@@ -103,6 +120,7 @@ pub fn plan(vm: &VirtualMachine, pod: Option<&Pod>, now: Timestamp, options: &Pl
             ..VmStatus::default()
         },
         plan: Plan { actions: Vec::new(), status: VmStatus::default(), notices: Vec::new(), again: None },
+        waits: desired.as_ref().ok().and_then(|(wish, _)| waits_for(&wish.depends_on, find)),
         before,
     };
     let state = ours.map(|pod| PodState::of(pod, now));
@@ -112,9 +130,32 @@ pub fn plan(vm: &VirtualMachine, pod: Option<&Pod>, now: Timestamp, options: &Pl
     if vm.metadata.deletion_timestamp.is_some() {
         draft.end(ours.zip(state.as_ref()));
     } else {
-        draft.keep(ours.zip(state.as_ref()), desired.as_ref().map_err(|refusal| refusal), is_taken);
+        draft.keep(ours.zip(state.as_ref()), desired.as_ref(), is_taken);
     }
     draft.finish(desired.as_ref().err(), state.as_ref(), is_taken)
+}
+
+/// What a VM that depends on others waits for; `None`: it may start.
+fn waits_for<V: Deref<Target = VirtualMachine>>(
+    depends_on: &[Dependency],
+    find: impl Fn(&str) -> Option<V>,
+) -> Option<String> {
+    depends_on.iter().find_map(|one| {
+        let name = &one.name;
+        let Some(other) = find(name) else { return Some(format!("waits for {name}, which does not exist")) };
+        let status = other.status.as_ref();
+        let is_ready = || {
+            let mut conditions = status.into_iter().flat_map(|status| &status.conditions);
+            conditions.any(|condition| condition.kind == "Ready" && condition.status == "True")
+        };
+        match one.condition {
+            Condition::Started if !status.is_some_and(|status| status.running) => {
+                Some(format!("waits for {name} to run"))
+            }
+            Condition::Healthy if !is_ready() => Some(format!("waits for {name} to be healthy")),
+            Condition::Started | Condition::Healthy => None,
+        }
+    })
 }
 
 /// The uid of what controls an object.
@@ -143,6 +184,8 @@ struct Draft<'a> {
     before: VmStatus,
     status: VmStatus,
     plan: Plan,
+    /// What it depends on and is not there yet.
+    waits: Option<String>,
 }
 
 impl Draft<'_> {
@@ -200,6 +243,8 @@ impl Draft<'_> {
                 self.status = self.before.clone();
             } else if is_taken {
                 self.plan.again = Some(LOOK_AGAIN);
+            } else if let Some(waits) = &self.waits {
+                self.status.reason = Some(one_line(waits));
             } else if let Ok((_, pod)) = desired {
                 self.status.pod_name.clone_from(&self.vm.metadata.name);
                 self.act(Action::Create(Box::new(pod.clone())));
@@ -301,6 +346,7 @@ impl Draft<'_> {
                 Some(state) if state.is_scheduled == Some(true) => "Scheduled",
                 Some(state) if state.is_scheduled == Some(false) => "Unschedulable",
                 _ if is_taken => "PodNameTaken",
+                _ if self.waits.is_some() => "Waits",
                 _ => "NoPod",
             },
             message: match state {

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 fn planned(vm: &VirtualMachine, pod: Option<&Pod>) -> Plan {
-    plan(vm, pod, now(), &options())
+    plan(Seen { vm, pod, now: now() }, |_| None::<&VirtualMachine>, &options())
 }
 
 /// The plan in short: what is done, and the phase.
@@ -166,7 +166,8 @@ fn a_silent_node_s_pod_is_given_up_only_when_that_is_asked_for() {
     let forced = |seconds_ago| {
         let options = PlanOptions { force_delete_after: Some(Duration::from_secs(300)), ..options() };
         let vm = vm(json!({}));
-        plan(&vm, Some(&pod(&vm, leaving(running(), seconds_ago))), now(), &options)
+        let pod = pod(&vm, leaving(running(), seconds_ago));
+        plan(Seen { vm: &vm, pod: Some(&pod), now: now() }, |_| None::<&VirtualMachine>, &options)
     };
     assert_eq!((short(&forced(200)).0, forced(200).again), (vec![], Some(LOOK_AGAIN)));
     assert_eq!(forced(290).again, Some(Duration::from_secs(10)));
@@ -184,4 +185,30 @@ fn who_waits_for_an_end_that_may_not_come_looks_at_the_clock() {
 fn what_is_told_is_one_bounded_line() {
     assert_eq!(one_line("a\u{1b}[31m\nb\0"), "a [31m b");
     assert_eq!(one_line(&"x".repeat(5000)).len(), MAX_REASON_LEN);
+}
+
+#[test]
+fn who_depends_on_others_waits_for_them() {
+    let web = vm(json!({ "spec": { "dependsOn": [{ "name": "db" }, { "name": "app", "condition": "healthy" }] } }));
+    let other = |running: bool, ready: &str| {
+        let ready =
+            json!({ "type": "Ready", "status": ready, "reason": "x", "message": "", "lastTransitionTime": ago(1) });
+        vm(json!({ "status": { "running": running, "conditions": [ready] } }))
+    };
+    let with = |db: Option<VirtualMachine>, app: Option<VirtualMachine>| {
+        let find = |name: &str| if name == "db" { db.as_ref() } else { app.as_ref() };
+        plan(Seen { vm: &web, pod: None, now: now() }, find, &options())
+    };
+    for (db, app, waits) in [
+        (None, None, Some("waits for db, which does not exist")),
+        (Some(other(false, "False")), None, Some("waits for db to run")),
+        (Some(other(true, "False")), Some(other(true, "False")), Some("waits for app to be healthy")),
+        (Some(other(true, "False")), Some(other(true, "True")), None),
+    ] {
+        let plan = with(db, app);
+        assert_eq!((plan.status.reason.as_deref(), plan.actions.is_empty()), (waits, waits.is_some()));
+        assert_eq!(condition(&plan, "Scheduled").1, if waits.is_some() { "Waits" } else { "NoPod" });
+    }
+    // What runs goes on, whatever has become of the others.
+    assert_eq!(short(&planned(&web, Some(&pod(&web, running())))), (vec![], Phase::Running));
 }

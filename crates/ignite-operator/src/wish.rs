@@ -7,6 +7,7 @@
 //! ```
 
 use crate::objects::{GROUP, VERSION};
+use ignite_api::depends_on::Dependency;
 use ignite_api::restart_policy::RestartPolicy;
 use ignite_api::vm::{BlockDevice, DiskFile, DiskFormat, Ssh, Volume};
 use ignite_api::{Size, Vm, validation};
@@ -44,6 +45,8 @@ pub struct Wish {
     pub volumes: Vec<VolumeSource>,
     /// ConfigMaps and Secrets in the guest: volume and directory.
     pub files: Vec<(String, String)>,
+    /// What has to run before it is started.
+    pub depends_on: Vec<Dependency>,
     /// Its own policy; in the Pod it is Kubernetes' (see `Wish::restarts_in_pod`).
     pub restart_policy: RestartPolicy,
     /// It goes when it has ended.
@@ -203,9 +206,13 @@ pub fn wish_of(metadata: &ObjectMeta, spec: &Map<String, Value>) -> Result<Wish,
         | RestartPolicy::Always
         | RestartPolicy::UnlessStopped => RestartPolicy::No,
     };
-    vm.spec.depends_on.clear();
+    let depends_on = std::mem::take(&mut vm.spec.depends_on);
+    if let Some(one) = depends_on.iter().find(|one| !one.ready.is_empty()) {
+        let instead = "give that VM a healthCheck, and depend on condition: healthy";
+        return Err(Refusal(format!("spec.dependsOn.ready: Forbidden: {}: {instead}", one.name)));
+    }
     vm.spec.network.mode.get_or_insert_with(|| POD_NETWORK.to_owned());
-    Ok(Wish { vm, pod, volumes, files, restart_policy, auto_remove })
+    Ok(Wish { vm, pod, volumes, files, depends_on, restart_policy, auto_remove })
 }
 
 fn decode<T: serde::de::DeserializeOwned>(field: &str, value: Value) -> Result<T, Refusal> {

@@ -1,9 +1,11 @@
 //! The requests that change the cluster: each with a deadline, its object named when it fails.
 
 use super::MANAGER;
+use super::metrics::Metrics;
 use crate::error::OperatorError;
-use crate::objects::VirtualMachine;
+use crate::objects::{VirtualMachine, VirtualMachineSet};
 use crate::plan::{Action, FINALIZER, Notice};
+use crate::set_plan::SetAction;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::api::{Api as Resources, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
@@ -19,10 +21,13 @@ use std::time::Duration;
 /// Longest wait for the answer to one request.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+const READ: &str = "read";
+
 /// The API server, as the loop changes it.
 pub(crate) struct Api {
     client: Client,
     recorder: Recorder,
+    metrics: Metrics,
 }
 
 /// What an action has made of an object.
@@ -34,8 +39,8 @@ pub(crate) enum Done {
 }
 
 impl Api {
-    pub(crate) fn new(client: Client, reporter: Reporter) -> Self {
-        Api { recorder: Recorder::new(client.clone(), reporter), client }
+    pub(crate) fn new(client: Client, reporter: Reporter, metrics: Metrics) -> Self {
+        Api { recorder: Recorder::new(client.clone(), reporter), client, metrics }
     }
 
     /// Does one thing of a plan.
@@ -55,7 +60,7 @@ impl Api {
             }
             Action::Create(pod) => {
                 let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-                Ok(Done::Pod(Box::new(answer("create", "Pod", vm, pods.create(&params, pod)).await?)))
+                Ok(Done::Pod(Box::new(self.answer("create", "Pod", vm, pods.create(&params, pod)).await?)))
             }
             Action::Delete { uid, by_force } => {
                 let params = DeleteParams {
@@ -63,7 +68,7 @@ impl Api {
                     preconditions: Some(Preconditions { uid: Some(uid.clone()), resource_version: None }),
                     ..DeleteParams::default()
                 };
-                match answer("delete", "Pod", vm, pods.delete(&name, &params)).await {
+                match self.answer("delete", "Pod", vm, pods.delete(&name, &params)).await {
                     Ok(deleted) => Ok(deleted.left().map_or(Done::Gone, |pod| Done::Pod(Box::new(pod)))),
                     Err(error) if error.status() == Some(404) => Ok(Done::Gone),
                     Err(error) => Err(error),
@@ -71,12 +76,12 @@ impl Api {
             }
             Action::Relabel(change) => {
                 let (params, patch) = (merge(), Patch::Merge(&change.0));
-                Ok(Done::Pod(Box::new(answer("label", "Pod", vm, pods.patch(&name, &params, &patch)).await?)))
+                Ok(Done::Pod(Box::new(self.answer("label", "Pod", vm, pods.patch(&name, &params, &patch)).await?)))
             }
             Action::RemoveVm => {
                 let uid = Preconditions { uid: vm.uid(), resource_version: None };
                 let params = DeleteParams { preconditions: Some(uid), ..DeleteParams::default() };
-                match answer("delete", "VM", vm, vms.delete(&name, &params)).await {
+                match self.answer("delete", "VM", vm, vms.delete(&name, &params)).await {
                     Ok(_) => Ok(Done::Gone),
                     Err(error) if error.status() == Some(404) => Ok(Done::Gone),
                     Err(error) => Err(error),
@@ -85,10 +90,39 @@ impl Api {
         }
     }
 
+    /// Does one thing of a set's plan; the VM that came of it.
+    pub(crate) async fn act_on_set(
+        &self,
+        set: &VirtualMachineSet,
+        action: &SetAction,
+    ) -> Result<Option<VirtualMachine>, OperatorError> {
+        let vms = self.of::<VirtualMachine>(set);
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        match action {
+            SetAction::Create(vm) => match self.answer("create", "VM", vm.as_ref(), vms.create(&params, vm)).await {
+                // One that the watch has not told of yet, or another's, of which it will.
+                Err(error) if error.status() == Some(409) => Ok(None),
+                made => made.map(Some),
+            },
+            SetAction::Replace(vm) => {
+                let replaced = vms.replace(vm.metadata.name.as_deref().unwrap_or_default(), &params, vm);
+                self.answer("replace", "VM", vm.as_ref(), replaced).await.map(Some)
+            }
+            SetAction::Delete { name, uid } => {
+                let only = Preconditions { uid: Some(uid.clone()), resource_version: None };
+                let params = DeleteParams { preconditions: Some(only), ..DeleteParams::default() };
+                match self.answer("delete", "VM of VMSet", set, vms.delete(name, &params)).await {
+                    Err(error) if error.status() == Some(404) => Ok(None),
+                    deleted => Ok(deleted?.left()),
+                }
+            }
+        }
+    }
+
     /// The Pod that has a VM's name, asked of the server.
     pub(crate) async fn pod(&self, vm: &VirtualMachine) -> Result<Option<Pod>, OperatorError> {
         let pods = self.of::<Pod>(vm);
-        answer("read", "Pod", vm, pods.get_opt(&vm.name_any())).await
+        self.answer(READ, "Pod", vm, pods.get_opt(&vm.name_any())).await
     }
 
     /// Writes the whole status, as ours (server-side apply).
@@ -100,7 +134,8 @@ impl Api {
         let patch = json!({ "apiVersion": K::api_version(&()), "kind": kind, "status": status });
         let params = PatchParams::apply(MANAGER).force();
         let (objects, name) = (self.of::<K>(object), object.name_any());
-        answer("write the status of", &kind, object, objects.patch_status(&name, &params, &Patch::Apply(&patch))).await
+        self.answer("write the status of", &kind, object, objects.patch_status(&name, &params, &Patch::Apply(&patch)))
+            .await
     }
 
     /// Tells people. What cannot be told is no reason to do less.
@@ -127,7 +162,7 @@ impl Api {
             json!({ "metadata": { "finalizers": finalizers, "resourceVersion": vm.metadata.resource_version } });
         let patch = Patch::Merge(&patch);
         let vms = self.of::<VirtualMachine>(vm);
-        match answer("write the finalizers of", "VM", vm, vms.patch(&vm.name_any(), &merge(), &patch)).await {
+        match self.answer("write the finalizers of", "VM", vm, vms.patch(&vm.name_any(), &merge(), &patch)).await {
             Ok(vm) => Ok(Done::Vm(Box::new(vm))),
             Err(error) if error.status() == Some(404) => Ok(Done::Gone),
             Err(error) => Err(error),
@@ -140,21 +175,26 @@ impl Api {
     {
         Resources::namespaced(self.client.clone(), &beside.namespace().unwrap_or_default())
     }
+
+    async fn answer<T>(
+        &self,
+        action: &'static str,
+        kind: &str,
+        object: &impl Resource,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, OperatorError> {
+        let object = format!("{kind} {}/{}", object.namespace().unwrap_or_default(), object.name_any());
+        let answer = match tokio::time::timeout(DEADLINE, request).await {
+            Err(_) => Err(OperatorError::NoAnswer { action, object, waited: DEADLINE }),
+            Ok(answer) => answer.map_err(|source| OperatorError::Api { action, object, source: Box::new(source) }),
+        };
+        if action != READ {
+            self.metrics.wrote(action, answer.is_ok());
+        }
+        answer
+    }
 }
 
 fn merge() -> PatchParams {
     PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }
-}
-
-async fn answer<T>(
-    action: &'static str,
-    kind: &str,
-    object: &impl Resource,
-    request: impl Future<Output = kube::Result<T>>,
-) -> Result<T, OperatorError> {
-    let object = format!("{kind} {}/{}", object.namespace().unwrap_or_default(), object.name_any());
-    match tokio::time::timeout(DEADLINE, request).await {
-        Err(_) => Err(OperatorError::NoAnswer { action, object, waited: DEADLINE }),
-        Ok(answer) => answer.map_err(|source| OperatorError::Api { action, object, source: Box::new(source) }),
-    }
 }

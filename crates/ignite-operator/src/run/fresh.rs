@@ -15,8 +15,11 @@ pub(crate) const AGE: Duration = Duration::from_secs(10);
 /// A store, and answers that are newer than what is in it.
 pub(crate) struct Fresh<K: Resource<DynamicType = ()> + Clone + 'static> {
     store: Store<K>,
-    answers: Mutex<HashMap<ObjectRef<K>, (Instant, Arc<K>)>>,
+    answers: Mutex<Answers<K>>,
 }
+
+/// Each with when it came.
+type Answers<K> = HashMap<ObjectRef<K>, (Instant, Arc<K>)>;
 
 impl<K: Resource<DynamicType = ()> + Clone + Debug> Fresh<K>
 where
@@ -41,6 +44,13 @@ where
         }
         answers.remove(key);
         seen.map(|seen| (seen, false))
+    }
+
+    /// What has been answered of objects that the watch has not told of.
+    pub(crate) fn unseen(&self, is_wanted: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = answers.iter().filter(|(key, (at, _))| at.elapsed() < AGE && self.store.get(key).is_none());
+        fresh.map(|(_, (_, answer))| answer.clone()).filter(|answer| is_wanted(answer)).collect()
     }
 
     /// Remembers an answer.

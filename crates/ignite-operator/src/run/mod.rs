@@ -1,8 +1,8 @@
 //! The loop: watches VMs, their Pods and sets, and does what the plans say.
 //!
 //! ```text
-//!  watch ── stores ──────────────┐
-//!    └──── queues ── vms / sets ─┴─ plan (pure) ── api: Pods, finalizers, status, events
+//!  watch ── stores ────────────────────┘ fresh: what was answered meanwhile
+//!    └──── queues ─ work ─ vms / sets ─ plan (pure) ─ api: Pods, finalizers, status, events
 //! ```
 //!
 //! What is unchanged costs the API server nothing; what fails comes again at a slowing pace; everything may be killed at any
@@ -10,9 +10,13 @@
 
 mod api;
 mod fresh;
+pub mod lease;
+pub mod metrics;
 mod pace;
+mod sets;
 mod vms;
 mod watch;
+mod work;
 
 use crate::error::OperatorError;
 use crate::objects::{VirtualMachine, VirtualMachineSet};
@@ -21,6 +25,7 @@ use futures_util::StreamExt;
 use kube::api::{Api, ListParams};
 use kube::runtime::events::Reporter;
 use kube::{Client, Resource};
+use metrics::Metrics;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -38,6 +43,8 @@ pub struct Options {
     pub concurrency: u16,
     /// Which operator of several this one is, for events.
     pub instance: Option<String>,
+    /// What it counts.
+    pub metrics: Metrics,
 }
 
 /// Looks after VMs until `shutdown`. What is under way then is finished; Pods go on.
@@ -48,12 +55,20 @@ pub async fn run(
 ) -> Result<(), OperatorError> {
     probe::<VirtualMachine>(&client, options.namespace.as_deref()).await?;
     probe::<VirtualMachineSet>(&client, options.namespace.as_deref()).await?;
-    let (known, vm_queue, _set_queue, watching) = watch::start(&client, options.namespace.as_deref());
+    let (known, vm_queue, set_queue, watching) = watch::start(&client, options.namespace.as_deref());
     let reporter = Reporter { controller: MANAGER.to_owned(), instance: options.instance.clone() };
-    let api = Arc::new(api::Api::new(client, reporter));
+    options.metrics.knows(known.vms.store().clone());
+    let api = Arc::new(api::Api::new(client, reporter, options.metrics.clone()));
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let vm_queue = watch::stream(vm_queue).take_until(told(stopped));
-    let mut working = std::pin::pin!(vms::look_after(known, api, &options, vm_queue));
+    let vm_queue = watch::stream(vm_queue).take_until(told(stopped.clone()));
+    let set_queue = watch::stream(set_queue).take_until(told(stopped));
+    let working = async {
+        tokio::join!(
+            vms::run(known.clone(), api.clone(), &options, vm_queue),
+            sets::run(known.clone(), api.clone(), &options, set_queue),
+        );
+    };
+    let mut working = std::pin::pin!(working);
     tokio::select! {
         () = watching => Err(OperatorError::WatchLost),
         () = working.as_mut() => Err(OperatorError::WatchLost),

@@ -2,86 +2,84 @@
 
 use super::api::{Api, Done};
 use super::fresh::AGE;
-use super::pace::Pace;
 use super::watch::Known;
+use super::work::{Looks, look_after};
 use super::{Options, chain};
 use crate::error::OperatorError;
 use crate::objects::VirtualMachine;
-use crate::plan::{Action, Notice, Plan, PlanOptions, one_line, plan};
+use crate::plan::{Action, Notice, Plan, PlanOptions, Seen, one_line, plan};
 use crate::status::VmStatus;
-use futures_util::{Stream, StreamExt};
+use futures_util::Stream;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
-use kube::runtime::controller::{self, applier};
 use kube::runtime::reflector::ObjectRef;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
-struct Context {
+struct Vms {
     known: Arc<Known>,
     api: Arc<Api>,
     plan: PlanOptions,
-    pace: Pace<ObjectRef<VirtualMachine>>,
 }
 
 /// Works until the queue ends and what was begun is done.
-pub(crate) async fn look_after(
+pub(crate) async fn run(
     known: Arc<Known>,
     api: Arc<Api>,
     options: &Options,
     queue: impl Stream<Item = Result<ObjectRef<VirtualMachine>, Infallible>> + Send,
 ) {
     let store = known.vms.store().clone();
-    let context = Arc::new(Context { known, api, plan: options.plan.clone(), pace: Pace::default() });
-    let config = controller::Config::default().concurrency(options.concurrency);
-    let reconcile = |vm: Arc<VirtualMachine>, context: Arc<Context>| Box::pin(reconcile(vm, context));
-    applier(reconcile, after_error, context, store, queue, config).for_each(|_| std::future::ready(())).await;
+    look_after(Vms { known, api, plan: options.plan.clone() }, store, options, queue).await;
 }
 
-fn after_error(vm: Arc<VirtualMachine>, error: &OperatorError, context: Arc<Context>) -> controller::Action {
-    let pause = context.pace.failed(ObjectRef::from_obj(vm.as_ref()));
-    tracing::warn!("{}; again in {:.1} s", chain(error), pause.as_secs_f64());
-    controller::Action::requeue(pause)
-}
+impl Looks for Vms {
+    type Object = VirtualMachine;
 
-async fn reconcile(vm: Arc<VirtualMachine>, context: Arc<Context>) -> Result<controller::Action, OperatorError> {
-    // Before all Pods are known, every VM would seem to have none.
-    if context.known.pods.store().wait_until_ready().await.is_err() {
-        return Err(OperatorError::WatchLost);
-    }
-    let key = ObjectRef::from_obj(vm.as_ref());
-    let vm = context.known.vms.get(&key).map_or(vm, |(vm, _)| vm);
-    let found = context.known.pods.get(&key_of_pod(&vm));
-    let (mut pod, is_ahead) = found.map_or((None, false), |(pod, is_ahead)| (Some(pod), is_ahead));
-    let mut now_plan = plan(&vm, pod.as_deref(), Timestamp::now(), &context.plan);
-    let mut done = context.act(&vm, &now_plan).await;
-    if done.as_ref().is_err_and(is_there_already) {
-        // Another's, which the watch does not tell of, or one that it has not told of yet.
-        pod = context.api.pod(&vm).await?.map(Arc::new);
-        now_plan = plan(&vm, pod.as_deref(), Timestamp::now(), &context.plan);
-        done = context.act(&vm, &now_plan).await;
-    }
-    if let Err(error) = &done {
-        admit(&mut now_plan, &vm, error);
-    }
-    let Plan { status, notices, again, .. } = now_plan;
-    let is_leaving = vm.metadata.deletion_timestamp.is_some();
-    if vm.status.as_ref() != Some(&status) && !is_over(&done, is_leaving) {
-        match context.api.write_status(vm.as_ref(), &status).await {
-            Ok(vm) => context.known.vms.learn(vm),
-            // It went meanwhile.
-            Err(error) if error.status() == Some(404) => {}
-            Err(error) => return Err(done.err().unwrap_or(error)),
+    async fn look(&self, vm: Arc<VirtualMachine>) -> Result<Option<Duration>, OperatorError> {
+        // Before all Pods are known, every VM would seem to have none.
+        if self.known.pods.store().wait_until_ready().await.is_err() {
+            return Err(OperatorError::WatchLost);
         }
+        let key = ObjectRef::from_obj(vm.as_ref());
+        let vm = self.known.vms.get(&key).map_or(vm, |(vm, _)| vm);
+        let found = self.known.pods.get(&key_of_pod(&vm));
+        let (mut pod, is_ahead) = found.map_or((None, false), |(pod, is_ahead)| (Some(pod), is_ahead));
+        let mut now_plan = self.plan(&vm, pod.as_deref());
+        let mut done = self.act(&vm, &now_plan).await;
+        if done.as_ref().is_err_and(is_there_already) {
+            // Another's, which the watch does not tell of, or one that it has not told of yet.
+            pod = self.api.pod(&vm).await?.map(Arc::new);
+            now_plan = self.plan(&vm, pod.as_deref());
+            done = self.act(&vm, &now_plan).await;
+        }
+        if let Err(error) = &done {
+            admit(&mut now_plan, &vm, error);
+        }
+        let Plan { status, notices, again, .. } = now_plan;
+        let is_leaving = vm.metadata.deletion_timestamp.is_some();
+        if vm.status.as_ref() != Some(&status) && !is_over(&done, is_leaving) {
+            match self.api.write_status(vm.as_ref(), &status).await {
+                Ok(vm) => self.known.vms.learn(vm),
+                // It went meanwhile.
+                Err(error) if error.status() == Some(404) => {}
+                Err(error) => return Err(done.err().unwrap_or(error)),
+            }
+        }
+        self.api.tell(vm.as_ref(), &notices).await;
+        done?;
+        Ok(again.into_iter().chain(is_ahead.then_some(AGE)).min())
     }
-    context.api.tell(vm.as_ref(), &notices).await;
-    done?;
-    context.pace.went_well(&key);
-    let again = again.into_iter().chain(is_ahead.then_some(AGE)).min();
-    Ok(again.map_or_else(controller::Action::await_change, controller::Action::requeue))
 }
 
-impl Context {
+impl Vms {
+    fn plan(&self, vm: &VirtualMachine, pod: Option<&Pod>) -> Plan {
+        let namespace = vm.metadata.namespace.as_deref().unwrap_or_default();
+        let find = |name: &str| Some(self.known.vms.get(&ObjectRef::new(name).within(namespace))?.0);
+        plan(Seen { vm, pod, now: Timestamp::now() }, find, &self.plan)
+    }
+
     /// Does what the plan says, up to the first failure; true: the VM itself is gone.
     async fn act(&self, vm: &VirtualMachine, plan: &Plan) -> Result<bool, OperatorError> {
         for action in &plan.actions {

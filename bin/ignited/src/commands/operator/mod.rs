@@ -1,7 +1,9 @@
 //! `ignited operator`: VM objects of a Kubernetes cluster, and the Pods that run them.
 
 mod pod_flags;
+mod probes;
 mod render;
+mod run;
 
 use clap::Subcommand;
 use ignite::context::Context;
@@ -10,8 +12,8 @@ use ignite_operator::crd;
 /// Flags of `operator`.
 #[derive(Debug, clap::Args)]
 #[command(
-    long_about = "Prints what VMs are in a Kubernetes cluster: the custom resources (also in deploy/kubernetes/crds), and the \
-                  Pod that runs a VM. Nothing here watches a cluster yet."
+    long_about = "Runs VMs in a Kubernetes cluster: each VM object becomes a Pod that runs it. Also prints the custom resources \
+                  (as in deploy/kubernetes/crds) and the Pod of a VM, without a cluster."
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -20,6 +22,8 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Make Pods of the VMs of a cluster, and keep them so
+    Run(Box<run::Args>),
     /// Print the custom resources, for kubectl apply -f -
     Crds,
     /// Print the Pods of VM manifests, as the operator would make them
@@ -27,8 +31,9 @@ enum Verb {
 }
 
 /// Does it.
-pub async fn run(args: Args, _: &Context) -> anyhow::Result<u8> {
+pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     match args.verb {
+        Verb::Run(args) => return run::run(*args, context).await,
         Verb::Crds => ignite::commands::print(&crd::to_yaml(&crd::custom_resources()?))?,
         Verb::Render(args) => render::run(&args)?,
     }

@@ -1,0 +1,114 @@
+//! One set at a time: plan, act, write down what has come of it.
+
+use super::api::Api;
+use super::watch::Known;
+use super::work::{Looks, look_after};
+use super::{Options, chain};
+use crate::error::OperatorError;
+use crate::objects::{VirtualMachine, VirtualMachineSet};
+use crate::plan::{Notice, one_line};
+use crate::set_plan::{SET_LABEL, SetAction, SetPlan, is_of, label_of, plan};
+use futures_util::{Stream, StreamExt};
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::reflector::ObjectRef;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Requests of one set that are under way at a time.
+const AT_A_TIME: usize = 8;
+
+struct Sets {
+    known: Arc<Known>,
+    api: Arc<Api>,
+}
+
+/// Works until the queue ends and what was begun is done.
+pub(crate) async fn run(
+    known: Arc<Known>,
+    api: Arc<Api>,
+    options: &Options,
+    queue: impl Stream<Item = Result<ObjectRef<VirtualMachineSet>, Infallible>> + Send,
+) {
+    let store = known.sets.clone();
+    look_after(Sets { known, api }, store, options, queue).await;
+}
+
+impl Looks for Sets {
+    type Object = VirtualMachineSet;
+
+    async fn look(&self, set: Arc<VirtualMachineSet>) -> Result<Option<Duration>, OperatorError> {
+        if self.known.vms.store().wait_until_ready().await.is_err() {
+            return Err(OperatorError::WatchLost);
+        }
+        if set.metadata.deletion_timestamp.is_some() {
+            // Its VMs go with it: Kubernetes collects what it owns.
+            return Ok(None);
+        }
+        let SetPlan { actions, mut status, mut notices } = plan(&set, &self.vms_of(&set), Timestamp::now());
+        let acts: Vec<_> = actions.iter().map(|action| self.act(&set, action)).collect();
+        let done: Vec<_> = futures_util::stream::iter(acts).buffer_unordered(AT_A_TIME).collect().await;
+        let failure = done.into_iter().find_map(Result::err);
+        if let Some(error) = &failure {
+            notices.clear();
+            admit(&mut status.conditions, &mut notices, &set, error);
+        }
+        if set.status.as_ref() != Some(&status) {
+            match self.api.write_status(set.as_ref(), &status).await {
+                Err(error) if error.status() != Some(404) => return Err(failure.unwrap_or(error)),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        self.api.tell(set.as_ref(), &notices).await;
+        failure.map_or(Ok(None), Err)
+    }
+}
+
+impl Sets {
+    /// Those of its label, of whatever owner, and whoever has one of its names.
+    fn vms_of(&self, set: &VirtualMachineSet) -> Vec<Arc<VirtualMachine>> {
+        let label = label_of(set);
+        let prefix = format!("{}-", set.metadata.name.as_deref().unwrap_or_default());
+        let is_near = |vm: &VirtualMachine| {
+            vm.metadata.namespace == set.metadata.namespace
+                && (vm.metadata.labels.as_ref().and_then(|labels| labels.get(SET_LABEL)) == Some(&label)
+                    || vm.metadata.name.as_deref().is_some_and(|name| name.starts_with(&prefix))
+                    || is_of(set, vm))
+        };
+        let seen = self.known.vms.store().state_filter(is_near);
+        let newest =
+            |vm: Arc<VirtualMachine>| self.known.vms.get(&ObjectRef::from_obj(vm.as_ref())).map_or(vm, |(vm, _)| vm);
+        let mut all: Vec<_> = seen.into_iter().map(newest).collect();
+        // What we have made and the watch has not told of yet.
+        all.extend(self.known.vms.unseen(is_near));
+        all
+    }
+
+    async fn act(&self, set: &VirtualMachineSet, action: &SetAction) -> Result<(), OperatorError> {
+        if let Some(vm) = self.api.act_on_set(set, action).await? {
+            self.known.vms.learn(vm);
+        }
+        Ok(())
+    }
+}
+
+/// Says in the status what the server would not let us do.
+fn admit(
+    conditions: &mut [crate::status::Condition],
+    notices: &mut Vec<Notice>,
+    set: &VirtualMachineSet,
+    error: &OperatorError,
+) {
+    if !matches!(error.status(), Some(400 | 403 | 422)) {
+        return;
+    }
+    let why = one_line(&chain(error));
+    let before = set.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let is_known = before.iter().any(|one| one.kind == "Progressing" && one.message == why);
+    for condition in conditions.iter_mut().filter(|one| one.kind == "Progressing") {
+        condition.message.clone_from(&why);
+    }
+    if !is_known {
+        notices.push(Notice { is_warning: true, reason: "Refused", message: why });
+    }
+}
