@@ -124,7 +124,7 @@ fn with_hint(error: OperatorError) -> anyhow::Error {
         Some(hint) => {
             let hint = hint.to_owned();
             let message = format!("{:#}", anyhow::Error::from(error));
-            Hinted { message, hint: hint.into() }.into()
+            Hinted { message, hint }.into()
         }
         None => error.into(),
     }
