@@ -12,6 +12,7 @@ pub mod image;
 pub mod image_source;
 pub mod kernel;
 pub mod lifecycle;
+pub mod machine_options;
 pub mod meta;
 mod name_words;
 pub mod names;

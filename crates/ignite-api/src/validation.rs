@@ -4,6 +4,7 @@
 
 mod depends_on;
 mod health;
+mod machine_options;
 mod network;
 mod secret;
 
@@ -240,6 +241,7 @@ impl Check {
         self.invalid_unless(CPUS.contains(&spec.cpus), at("cpus"), spec.cpus.to_string(), "must be between 1 and 32");
         self.size(at("memory"), spec.memory, MIN_MEMORY, MAX_MEMORY, "a kernel does not boot with less");
         self.size(at("diskSize"), spec.disk_size, MIN_DISK_SIZE, MAX_DISK_SIZE, "an ext4 does not fit in less");
+        self.machine_options(path, spec);
         self.network(&at("network"), &spec.network);
         self.host_aliases(&at("hostAliases"), &spec.host_aliases);
         if let Some(dns) = &spec.dns_config {

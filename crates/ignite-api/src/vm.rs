@@ -1,6 +1,7 @@
 //! The VM object: what is wanted (`spec`) and what is (`status`).
 
 use crate::lifecycle::Phase;
+pub use crate::machine_options::HugePages;
 use crate::meta::ObjectMeta;
 use crate::meta::null_is_default;
 pub use crate::network::NetworkSpec;
@@ -121,6 +122,12 @@ pub struct VmSpec {
     /// *Extension.* How the VMM is kept from the host.
     #[serde(skip_serializing_if = "Isolation::is_auto")]
     pub isolation: Isolation,
+    /// *Extension.* What its memory is made of.
+    #[serde(skip_serializing_if = "HugePages::is_none")]
+    pub huge_pages: HugePages,
+    /// *Extension.* What it sees of the processor: the name of a CPU template of Firecracker's, or the path of a file with one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_template: Option<String>,
     /// *Extension.* The task gets a terminal.
     #[serde(skip_serializing_if = "is_false")]
     pub tty: bool,
@@ -181,6 +188,8 @@ impl Default for VmSpec {
             init: InitMode::Auto,
             root_disk: RootDisk::Overlay,
             isolation: Isolation::Auto,
+            huge_pages: HugePages::None,
+            cpu_template: None,
             tty: false,
             stdin: false,
             stop_timeout_seconds: None,

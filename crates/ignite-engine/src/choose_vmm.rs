@@ -4,6 +4,7 @@ use crate::engine::{Engine, title};
 use crate::error::EngineError;
 use crate::start::network_mode;
 use ignite_api::network::Bandwidth;
+use ignite_api::vm::HugePages;
 use ignite_api::{Uid, Vm};
 use ignite_disk::FeatureState;
 use ignite_supervisor::guest_network;
@@ -32,6 +33,8 @@ impl Engine {
             why_no_tap: network.why_no_tap(),
             carriers: guest_network::carriers(network.as_ref()),
             network: mode,
+            huge_pages: vm.spec.huge_pages == HugePages::TwoMib,
+            cpu_template: vm.spec.cpu_template.is_some(),
             lacks_vsock: features.virtio_vsock == FeatureState::Absent,
             lacks_mmio_cmdline: features.virtio_mmio_cmdline == FeatureState::Absent,
         };

@@ -10,7 +10,7 @@ use ignite_agent_protocol::message::{Configure, Disk, Dns, Process, Role as Gues
 use ignite_api::health::HealthPlan;
 use ignite_api::network::{DnsConfig, dhcp_interfaces};
 use ignite_api::run_spec::{ProcessSpec, Role, decide_role};
-use ignite_api::vm::RootDisk;
+use ignite_api::vm::{HugePages, RootDisk};
 use ignite_api::{Image, Uid, Vm};
 use ignite_store::StoreError;
 use ignite_supervisor::Launch;
@@ -91,6 +91,8 @@ impl Engine {
                 cmdline: vm.spec.kernel.cmd_line.clone().unwrap_or_else(|| OPTIONAL_KERNEL_ARGUMENTS.to_owned()),
                 vcpu_count: u8::try_from(vm.spec.cpus).unwrap_or(u8::MAX),
                 mem_size_mib: u32::try_from(vm.spec.memory.as_mib()).unwrap_or(u32::MAX),
+                has_huge_pages: vm.spec.huge_pages == HugePages::TwoMib,
+                cpu_template: vm.spec.cpu_template.clone(),
                 drives,
                 isolation: vm.spec.isolation,
             },

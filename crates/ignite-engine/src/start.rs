@@ -9,12 +9,14 @@ use crate::volumes;
 use command_fds::{CommandFdExt, FdMapping};
 use ignite_api::lifecycle::{self, Denial, Event};
 use ignite_api::network::dhcp_interfaces;
+use ignite_api::vm::HugePages;
 use ignite_api::{Phase, Uid, Vm};
 use ignite_network::AttachRequest;
 use ignite_store::{FileLock, StoreError, atomic};
 use ignite_supervisor::ReadyEvent;
 use ignite_vmm::Accelerator;
 use ignite_vmm::choice::Choice;
+use ignite_vmm::huge_pages;
 use std::fs::OpenOptions;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
@@ -103,6 +105,9 @@ impl Engine {
             && let Some(note) = &capabilities.accelerator_note
         {
             notes.push(note.clone());
+        }
+        if vm.spec.huge_pages == HugePages::TwoMib {
+            huge_pages::check(u32::try_from(vm.spec.memory.as_mib()).unwrap_or(u32::MAX))?;
         }
         volumes::ensure(&vm.spec.storage, &self.paths.vm(uid))?;
         let (network, is_limited_by_vmm) = self.network_for(&vm, uid)?;

@@ -4,6 +4,7 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use ignite_api::event::Action;
 use ignite_api::restart_policy::RestartPolicy;
+use ignite_api::vm::HugePages;
 use ignite_api::{Size, Uid, Vm, validation};
 use std::collections::BTreeMap;
 
@@ -14,6 +15,10 @@ pub struct Change {
     pub cpus: Option<u32>,
     /// Guest memory.
     pub memory: Option<Size>,
+    /// What its memory is made of.
+    pub huge_pages: Option<HugePages>,
+    /// The CPU template, or that there is to be none.
+    pub cpu_template: Option<Option<String>>,
     /// Seconds a stop waits before it kills.
     pub stop_timeout_seconds: Option<u32>,
     /// Whether it is started again when it has ended; counts from its next end on, running or not.
@@ -49,9 +54,13 @@ impl Engine {
 }
 
 fn apply(mut vm: Vm, change: Change) -> Result<Updated, EngineError> {
-    let (old_cpus, old_memory) = (vm.spec.cpus, vm.spec.memory);
-    vm.spec.cpus = change.cpus.unwrap_or(old_cpus);
-    vm.spec.memory = change.memory.unwrap_or(old_memory);
+    let old = vm.spec.clone();
+    vm.spec.cpus = change.cpus.unwrap_or(old.cpus);
+    vm.spec.memory = change.memory.unwrap_or(old.memory);
+    vm.spec.huge_pages = change.huge_pages.unwrap_or(old.huge_pages);
+    if let Some(template) = change.cpu_template {
+        vm.spec.cpu_template = template;
+    }
     if change.stop_timeout_seconds.is_some() {
         vm.spec.stop_timeout_seconds = change.stop_timeout_seconds;
     }
@@ -62,7 +71,12 @@ fn apply(mut vm: Vm, change: Change) -> Result<Updated, EngineError> {
     vm.metadata.labels.extend(change.labels);
     validation::validate_vm(&vm).map_err(|errors| EngineError::Invalid(errors.to_string()))?;
     let is_live = vm.status.phase.is_live();
-    let of_the_machine = [("cpus", vm.spec.cpus != old_cpus), ("memory", vm.spec.memory != old_memory)];
+    let of_the_machine = [
+        ("cpus", vm.spec.cpus != old.cpus),
+        ("memory", vm.spec.memory != old.memory),
+        ("huge pages", vm.spec.huge_pages != old.huge_pages),
+        ("CPU template", vm.spec.cpu_template != old.cpu_template),
+    ];
     let from_next_start =
         of_the_machine.into_iter().filter(|(_, is_changed)| is_live && *is_changed).map(|(field, _)| field).collect();
     Ok(Updated { vm, from_next_start })
@@ -84,8 +98,16 @@ mod tests {
 
     #[test]
     fn what_runs_takes_its_machine_over_at_the_next_start() {
-        let change = Change { cpus: Some(2), memory: Some(Size::mib(512)), ..Change::default() };
-        for (phase, later) in [(Phase::Running, vec!["cpus"]), (Phase::Stopped, vec![]), (Phase::Paused, vec!["cpus"])]
+        let change = Change {
+            cpus: Some(2),
+            memory: Some(Size::mib(512)),
+            huge_pages: Some(HugePages::TwoMib),
+            cpu_template: Some(Some("T2".into())),
+            ..Change::default()
+        };
+        let changed = vec!["cpus", "huge pages", "CPU template"];
+        for (phase, later) in
+            [(Phase::Running, changed.clone()), (Phase::Stopped, vec![]), (Phase::Paused, changed.clone())]
         {
             let updated = apply(vm(phase), change.clone()).unwrap();
             assert_eq!((updated.vm.spec.cpus, updated.from_next_start), (2, later));

@@ -2,6 +2,7 @@
 
 use crate::pod_options::{DeviceAccess, PodOptions};
 use crate::wish::{POD_NETWORK, Refusal, Wish};
+use ignite_api::vm::HugePages;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeMap;
@@ -9,6 +10,9 @@ use std::collections::BTreeMap;
 const MIB: u64 = 1 << 20;
 /// Page tables and the VMM's bookkeeping grow with the guest: one part in so many.
 const OVERHEAD_DIVISOR: u64 = 100;
+
+/// Kubernetes' resource of huge pages of 2 MiB.
+const HUGE_PAGES: &str = "hugepages-2Mi";
 
 /// What a VM needs of its node besides CPU and memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +46,10 @@ pub(crate) struct PodResources {
 
 pub(crate) fn resources_of(wish: &Wish, options: &PodOptions, needs: &Needs) -> Result<PodResources, Refusal> {
     let guest_bytes = wish.vm.spec.memory.as_bytes();
-    let memory_mib = guest_bytes.div_ceil(MIB) + options.overhead_memory_mib + guest_bytes / MIB / OVERHEAD_DIVISOR;
+    // Kubernetes counts huge pages apart from other memory.
+    let huge_pages_mib = if wish.vm.spec.huge_pages == HugePages::TwoMib { guest_bytes / MIB } else { 0 };
+    let memory_mib =
+        guest_bytes.div_ceil(MIB) - huge_pages_mib + options.overhead_memory_mib + guest_bytes / MIB / OVERHEAD_DIVISOR;
     let vcpu_millis = u64::from(wish.vm.spec.cpus) * 1000;
     let limit_millis = vcpu_millis + options.overhead_cpu_millis;
     let request_millis = vcpu_millis / u64::from(options.cpu_overcommit.max(1)) + options.overhead_cpu_millis;
@@ -51,6 +58,11 @@ pub(crate) fn resources_of(wish: &Wish, options: &PodOptions, needs: &Needs) -> 
         BTreeMap::from([("cpu".to_owned(), Quantity(format!("{millis}m"))), ("memory".to_owned(), memory())])
     };
     let (mut requests, mut limits) = (pair(request_millis), pair(limit_millis));
+    if huge_pages_mib > 0 {
+        for amounts in [&mut requests, &mut limits] {
+            amounts.insert(HUGE_PAGES.to_owned(), Quantity(format!("{huge_pages_mib}Mi")));
+        }
+    }
     if let Some(own) = &wish.pod.resources {
         for (field, theirs, computed) in
             [("requests", &own.requests, &mut requests), ("limits", &own.limits, &mut limits)]

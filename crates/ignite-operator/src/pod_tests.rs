@@ -134,6 +134,15 @@ fn a_network_of_user_space_needs_no_rights_and_no_device() {
 }
 
 #[test]
+fn memory_of_huge_pages_is_asked_for_apart() {
+    let pod = value(json!({ "image": { "oci": "a" }, "memory": "1GB", "hugePages": "2M" }), &options());
+    for side in ["requests", "limits"] {
+        let amounts = &container(&pod, "vm")["resources"][side];
+        assert_eq!((&amounts["hugepages-2Mi"], &amounts["memory"]), (&json!("1024Mi"), &json!("170Mi")), "{side}");
+    }
+}
+
+#[test]
 fn resources_are_the_guests_with_the_vmms_overhead() {
     let with =
         |resources: Value| json!({ "image": { "oci": "a" }, "cpus": 2, "memory": "1GB", "resources": resources });

@@ -3,7 +3,9 @@
 use crate::launch::{Launch, LaunchNetwork};
 use ignite_api::vm::Isolation;
 use ignite_network::{Attachment, GuestNicBackend};
-use ignite_vmm::{BootSpec, Drive, DriveLimits, IsolationWanted, Nic, NicBackend, TrafficLimit, TrafficLimits};
+use ignite_vmm::{
+    BootSpec, CpuTemplate, Drive, DriveLimits, IsolationWanted, Nic, NicBackend, TrafficLimit, TrafficLimits,
+};
 use std::sync::Arc;
 
 const BITS_OF_A_BYTE: u64 = 8;
@@ -45,6 +47,8 @@ pub(crate) fn boot_spec(launch: &Launch, attachment: &mut Attachment) -> BootSpe
         cmdline: boot.cmdline.clone(),
         vcpu_count: boot.vcpu_count,
         mem_size_mib: boot.mem_size_mib,
+        has_huge_pages: boot.has_huge_pages,
+        cpu_template: boot.cpu_template.as_deref().map(CpuTemplate::parse),
         drives: boot
             .drives
             .iter()

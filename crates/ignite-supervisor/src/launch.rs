@@ -62,6 +62,12 @@ pub struct LaunchBoot {
     pub vcpu_count: u8,
     /// Guest memory.
     pub mem_size_mib: u32,
+    /// Its memory is of huge pages.
+    #[serde(default)]
+    pub has_huge_pages: bool,
+    /// Name or file of a CPU template.
+    #[serde(default)]
+    pub cpu_template: Option<String>,
     /// Drives in guest order.
     pub drives: Vec<LaunchDrive>,
     /// How the VMM is kept from the host.

@@ -1,5 +1,6 @@
 //! What is to be booted: plain data, decided before the host is touched.
 
+use crate::huge_pages;
 use crate::machine::VmmError;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -24,6 +25,10 @@ pub struct BootSpec {
     pub vcpu_count: u8,
     /// Guest memory in MiB.
     pub mem_size_mib: u32,
+    /// Its memory is of the host's huge pages of 2 MiB: it is all taken, and none of it given back before the end.
+    pub has_huge_pages: bool,
+    /// What of the host's processor the guest is shown; absent: as much as the VMM shows.
+    pub cpu_template: Option<CpuTemplate>,
     /// Drives in the guest's order.
     pub drives: Vec<Drive>,
     /// Network interfaces in the guest's order.
@@ -51,6 +56,14 @@ impl BootSpec {
         }
         if self.mem_size_mib == 0 {
             return invalid("mem_size_mib".into(), "must not be 0");
+        }
+        if self.has_huge_pages && !self.mem_size_mib.is_multiple_of(huge_pages::PAGE_MIB) {
+            return invalid("mem_size_mib".into(), "must be even with huge pages of 2 MiB");
+        }
+        if let Some(CpuTemplate::Named(name)) = &self.cpu_template
+            && !(1..=16).contains(&name.len())
+        {
+            return invalid("cpu_template".into(), "must be a name of 1 to 16 characters");
         }
         if self.cmdline.len() > MAX_CMDLINE || self.cmdline.contains(|c: char| c.is_control()) {
             return invalid("cmdline".into(), "must be at most 1536 bytes without control characters");
@@ -94,6 +107,22 @@ fn is_mac_address(text: &str) -> bool {
         .map(|octet| u8::from_str_radix(octet, 16).ok().filter(|_| octet.len() == 2 && !octet.starts_with('+')))
         .collect();
     octets.len() == 6 && octets.iter().all(Option::is_some) && octets[0].is_some_and(|first| first & 1 == 0)
+}
+
+/// What a guest sees of the processor, in Firecracker's terms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CpuTemplate {
+    /// One of the VMM's own.
+    Named(String),
+    /// A file with a template in JSON.
+    File(PathBuf),
+}
+
+impl CpuTemplate {
+    /// A name, or an absolute path.
+    pub fn parse(text: &str) -> CpuTemplate {
+        if text.starts_with('/') { CpuTemplate::File(text.into()) } else { CpuTemplate::Named(text.to_owned()) }
+    }
 }
 
 /// A raw disk.
@@ -227,6 +256,8 @@ mod tests {
             cmdline: "quiet".into(),
             vcpu_count: 1,
             mem_size_mib: 128,
+            has_huge_pages: false,
+            cpu_template: None,
             drives: vec![Drive {
                 id: "base".into(),
                 path: "a".into(),
@@ -252,13 +283,15 @@ mod tests {
     #[test]
     fn what_could_change_an_options_meaning_is_refused() {
         type Change = fn(&mut BootSpec);
-        let cases: [(&str, Change); 16] = [
+        let cases: [(&str, Change); 18] = [
             ("id", |spec| spec.id.clear()),
             ("id", |spec| spec.id = "a,process=x".into()),
             ("id", |spec| spec.id = "a".repeat(65)),
             ("vcpu_count", |spec| spec.vcpu_count = 0),
             ("vcpu_count", |spec| spec.vcpu_count = 33),
             ("mem_size_mib", |spec| spec.mem_size_mib = 0),
+            ("mem_size_mib", |spec| (spec.has_huge_pages, spec.mem_size_mib) = (true, 129)),
+            ("cpu_template", |spec| spec.cpu_template = Some(CpuTemplate::Named("T".repeat(17)))),
             ("cmdline", |spec| spec.cmdline = "a\nb".into()),
             ("cmdline", |spec| spec.cmdline = "a".repeat(1537)),
             ("drives[0].id", |spec| spec.drives[0].id = "x,serial=y".into()),

@@ -20,11 +20,24 @@ pub struct Needs {
     pub lacks_mmio_cmdline: bool,
     /// Its traffic is to be limited, which its network does not do.
     pub limits_traffic: bool,
+    /// Its memory is to be of huge pages.
+    pub huge_pages: bool,
+    /// It is to have a template of what it sees of the processor.
+    pub cpu_template: bool,
 }
 
 /// What to do where nobody limits a VM's traffic.
 pub(crate) const TRAFFIC_HINT: &str =
     "use a CNI network whose list has the plugin bandwidth (--network cni:NAME), or leave out the limit";
+
+/// Why, and what to do, where a VMM has no huge pages.
+pub(crate) const NO_HUGE_PAGES: &str = "this version boots no guest with an initramfs on huge pages";
+pub(crate) const HUGE_PAGES_HINT: &str =
+    "use Firecracker 1.11 or newer or QEMU (--vmm qemu), or go without --hugepages";
+/// Why, and what to do, where a VMM has no CPU templates.
+pub(crate) const NO_CPU_TEMPLATES: &str = "it has no CPU templates";
+pub(crate) const CPU_TEMPLATE_HINT: &str =
+    "CPU templates are Firecracker's (--vmm firecracker, where KVM runs guests); or go without --cpu-template";
 
 /// The VMM for a VM.
 pub struct Choice {
@@ -112,6 +125,12 @@ fn meets(name: &str, capabilities: &Capabilities, needs: &Needs) -> Result<(), V
             other,
         );
     }
+    if needs.huge_pages && !capabilities.has_huge_pages {
+        return unfit(NO_HUGE_PAGES.to_owned(), HUGE_PAGES_HINT);
+    }
+    if needs.cpu_template && !capabilities.has_cpu_templates {
+        return unfit(NO_CPU_TEMPLATES.to_owned(), CPU_TEMPLATE_HINT);
+    }
     if needs.limits_traffic && !capabilities.limits_traffic {
         let why = format!("it does not limit a VM's traffic, nor does the network {:?}", needs.network);
         return unfit(why, TRAFFIC_HINT);
@@ -134,6 +153,8 @@ mod tests {
             needs_vsock: true,
             describes_devices: true,
             limits_traffic: true,
+            has_huge_pages: true,
+            has_cpu_templates: true,
             max_vcpu_count: 32,
         }
     }
@@ -143,6 +164,7 @@ mod tests {
             carriers: vec![Carrier::TapQueue, Carrier::Stream],
             needs_vsock: false,
             limits_traffic: false,
+            has_cpu_templates: false,
             drive_locator: DriveLocator::Serial,
             ..firecracker()
         }
@@ -199,6 +221,21 @@ mod tests {
         assert!(matches!(&refused, VmmError::Unfit { hint, .. } if hint.contains("--network cni")), "{refused:?}");
         let unknown = decide(Some("xen"), Vec::new(), &needs(&[])).unwrap_err();
         assert!(matches!(&unknown, VmmError::Unsupported { hint, .. } if hint.contains("firecracker, qemu")));
+    }
+
+    #[test]
+    fn what_a_vmm_lacks_of_a_wish_is_said_by_name() {
+        let old = || Ok(Capabilities { has_huge_pages: false, ..firecracker() });
+        let huge = Needs { huge_pages: true, ..needs(&[]) };
+        let decided = auto(old(), &huge);
+        assert!(decided.index == 1 && decided.reason.contains("huge pages"), "{decided:?}");
+        assert_eq!(auto(Ok(firecracker()), &huge).index, 0);
+        let template = Needs { cpu_template: true, ..needs(&[]) };
+        assert_eq!(auto(Ok(firecracker()), &template).index, 0);
+        let refused = decide(None, vec![("firecracker", Err(missing())), ("qemu", Ok(qemu()))], &template).unwrap_err();
+        assert!(
+            matches!(&refused, VmmError::Unfit { vmm, hint, .. } if vmm == "qemu" && hint.contains("Firecracker's"))
+        );
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod firecracker;
 mod foreign_text;
 pub mod host;
 mod host_files;
+pub mod huge_pages;
 pub mod jail;
 pub mod machine;
 mod program;
@@ -27,7 +28,7 @@ mod vmm_log;
 mod vmm_machine;
 
 pub use boot_spec::{
-    AGENT_PORT_NAME, Accelerator, BootSpec, Carrier, Drive, DriveLimits, DriveLocator, IsolationWanted, Nic,
-    NicBackend, TrafficLimit, TrafficLimits,
+    AGENT_PORT_NAME, Accelerator, BootSpec, Carrier, CpuTemplate, Drive, DriveLimits, DriveLocator, IsolationWanted,
+    Nic, NicBackend, TrafficLimit, TrafficLimits,
 };
 pub use machine::{AgentChannel, Capabilities, Console, Driver, Exit, ExitCause, Machine, Pause, RunDir, VmmError};

@@ -44,6 +44,10 @@ pub struct Capabilities {
     pub describes_devices: bool,
     /// It keeps a NIC's traffic to its limits.
     pub limits_traffic: bool,
+    /// It backs a guest's memory by huge pages.
+    pub has_huge_pages: bool,
+    /// It has templates of what a guest sees of the processor.
+    pub has_cpu_templates: bool,
     /// Most virtual CPUs of a machine.
     pub max_vcpu_count: u8,
 }

@@ -8,7 +8,7 @@ use ignite_vmm::fake::{FakeDriver, FakeGuest};
 use ignite_vmm::firecracker::FirecrackerDriver;
 use ignite_vmm::{
     Accelerator, BootSpec, Console, Drive, DriveLimits, Driver, Exit, ExitCause, IsolationWanted, Machine, Nic,
-    NicBackend, RunDir, TrafficLimits, VmmError, drivers,
+    NicBackend, RunDir, TrafficLimits, VmmError, drivers, huge_pages,
 };
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags};
@@ -126,6 +126,8 @@ impl Row {
             cmdline: format!("do={order}"),
             vcpu_count: 1,
             mem_size_mib: 64,
+            has_huge_pages: false,
+            cpu_template: None,
             drives: Vec::new(),
             nics: Vec::new(),
             isolation: IsolationWanted::BestEffort,
@@ -196,6 +198,31 @@ async fn a_guest_that_breaks_its_processor_has_reset_itself() {
             continue;
         }
         assert_eq!(exit, Exit { cause: ExitCause::GuestReset, detail: String::new() }, "{}", row.name());
+    }
+}
+
+#[tokio::test]
+#[allow(clippy::print_stderr, reason = "what a host cannot show is said")]
+async fn memory_of_huge_pages_is_the_hosts_or_the_start_is_refused() {
+    let free = || -> u32 {
+        let text = std::fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
+        text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or_default()
+    };
+    for row in process_rows() {
+        let spec = BootSpec { has_huge_pages: true, ..row.spec("hang") };
+        if huge_pages::check(spec.mem_size_mib).is_err() {
+            eprintln!("SKIPPED for {}: this host has no free huge pages; that it is refused is shown", row.name());
+            let refused = row.try_boot(&spec).await.err();
+            let is_told = |hint: &str| hint.contains("sysctl vm.nr_hugepages=") || hint.contains("--hugepages");
+            assert!(matches!(&refused, Some(VmmError::Unsupported { hint, .. }) if is_told(hint)), "{refused:?}");
+            continue;
+        }
+        let before = free();
+        let mut machine = row.try_boot(&spec).await.unwrap_or_else(|error| panic!("{}: {error:?}", row.name()));
+        wait_for_line(&mut machine.take_console().unwrap(), "tiny guest: do=hang").await;
+        assert!(free() < before, "{}: no huge page is taken", row.name());
+        machine.kill().await.unwrap();
+        assert_eq!(free(), before, "{}: all are given back", row.name());
     }
 }
 

@@ -90,6 +90,8 @@ fn spec(dir: &Path, name: &str, netns: &Path, isolation: IsolationWanted) -> Boo
         cmdline: "do=hang".into(),
         vcpu_count: 1,
         mem_size_mib: 64,
+        has_huge_pages: false,
+        cpu_template: None,
         drives: Vec::new(),
         nics: vec![Nic {
             mac: "02:00:00:00:00:01".into(),

@@ -53,6 +53,8 @@ fn spec(dir: &Path, id: String) -> BootSpec {
         cmdline: String::new(),
         vcpu_count: 1,
         mem_size_mib: 128,
+        has_huge_pages: false,
+        cpu_template: None,
         drives: Vec::new(),
         nics: Vec::new(),
         isolation: IsolationWanted::BestEffort,

@@ -44,6 +44,7 @@ pub mod vm;
 pub mod wait;
 
 mod leftovers;
+pub mod machine_flags;
 pub mod manifest;
 pub mod manifests;
 mod many;

@@ -1,5 +1,6 @@
 //! `ignite update`: changes some of what is wanted of VMs.
 
+use crate::commands::machine_flags::MachineFlags;
 use crate::commands::many::for_each_vm;
 use crate::commands::vm_flags::parse_label;
 use crate::context::Context;
@@ -26,7 +27,7 @@ pub struct Args {
 /// What is changed: at least one of them.
 #[derive(Debug, clap::Args)]
 // Who gives only what cannot be changed is told so, not that something is missing.
-#[group(required = true, multiple = true, args = ["size", "kernel", "kernel_args", "ports", "volumes", "network", "env"])]
+#[group(required = true, multiple = true, args = ["size", "kernel", "kernel_args", "ports", "volumes", "network", "env", "hugepages", "cpu_template"])]
 pub struct ChangeFlags {
     /// Virtual CPUs, 1 to 32; of a running VM from its next start on
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=32))]
@@ -34,6 +35,9 @@ pub struct ChangeFlags {
     /// Memory; of a running VM from its next start on
     #[arg(short, long, value_name = "SIZE")]
     pub memory: Option<Size>,
+    /// What its memory and its processor are.
+    #[command(flatten)]
+    pub machine: MachineFlags,
     /// Seconds `stop` waits before it kills
     #[arg(long, value_name = "SECONDS")]
     pub stop_timeout: Option<u32>,
@@ -106,9 +110,12 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     args.fixed.refuse()?;
     let flags = args.change;
     let labels = flags.label.iter().map(|label| parse_label(label)).collect::<Result<_, UsageError>>()?;
+    let working_dir = std::env::current_dir()?;
     let change = Change {
         cpus: flags.cpus,
         memory: flags.memory,
+        huge_pages: flags.machine.huge_pages(),
+        cpu_template: flags.machine.cpu_template(&working_dir),
         stop_timeout_seconds: flags.stop_timeout,
         restart_policy: flags.restart,
         labels,

@@ -2,6 +2,7 @@
 
 use crate::commands::health_flags::HealthFlags;
 use crate::commands::limit_flags::LimitFlags;
+use crate::commands::machine_flags::MachineFlags;
 use crate::commands::manifest::read_vms;
 use crate::commands::network_flags::NetworkFlags;
 use crate::commands::pull_source::Runtime;
@@ -98,6 +99,9 @@ pub struct VmFlags {
     /// is made; what is blank gets the file system, what holds anything never
     #[arg(short, long, alias = "volume", value_name = "SPEC", value_delimiter = ',')]
     pub volumes: Vec<String>,
+    /// What its memory and its processor are.
+    #[command(flatten)]
+    pub machine: MachineFlags,
     /// What it may do with its disks and its network.
     #[command(flatten)]
     pub limits: LimitFlags,
@@ -319,6 +323,7 @@ impl VmFlags {
         self.connection.apply(spec)?;
         self.health.apply(spec)?;
         self.limits.apply(spec);
+        self.machine.apply(spec, around.working_dir);
         if !self.ports.is_empty() {
             spec.network.ports = parse_ports(&self.ports)?;
         }

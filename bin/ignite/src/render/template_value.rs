@@ -120,6 +120,8 @@ fn vm_spec(spec: &VmSpec) -> Value {
         ("Init", word(&spec.init)),
         ("RootDisk", word(&spec.root_disk)),
         ("Isolation", word(&spec.isolation)),
+        ("HugePages", word(&spec.huge_pages)),
+        ("CPUTemplate", optional(&spec.cpu_template)),
         ("TTY", Value::Bool(spec.tty)),
         ("Stdin", Value::Bool(spec.stdin)),
         ("StopTimeoutSeconds", Value::or_nil(spec.stop_timeout_seconds.map(|seconds| Value::Int(seconds.into())))),

@@ -75,6 +75,8 @@ impl Host {
                 cmdline: String::new(),
                 vcpu_count: 1,
                 mem_size_mib: 128,
+                has_huge_pages: false,
+                cpu_template: None,
                 drives: Vec::new(),
                 isolation: ignite_api::vm::Isolation::Auto,
             },

@@ -38,6 +38,7 @@ pub(super) fn jail(
         Share::same(drive.path.clone(), access)
     }));
     let mut inherited: Vec<RawFd> = opened.boot_files.iter().map(AsRawFd::as_raw_fd).collect();
+    inherited.extend(opened.cpu_template.as_ref().map(AsRawFd::as_raw_fd));
     inherited.push(config.as_raw_fd());
     Ok(JailSpec {
         id: spec.id.clone(),

@@ -15,8 +15,10 @@ mod version;
 mod vsock;
 
 use crate::boot_spec::{Accelerator, BootSpec, Carrier, DriveLocator, MAX_VCPU_COUNT, NicBackend};
+use crate::choice;
 use crate::host::{self, KvmVerdict};
 use crate::host_files::{check_tap, into_async, stream_pair};
+use crate::huge_pages;
 use crate::jail;
 use crate::machine::{Capabilities, Driver, ExitCause, Machine, RunDir, VmmError};
 use crate::program;
@@ -115,6 +117,8 @@ impl Driver for FirecrackerDriver {
             // aarch64 guests are given a device tree.
             describes_devices: version.has_acpi() || cfg!(target_arch = "aarch64"),
             limits_traffic: true,
+            has_huge_pages: version.has_huge_pages(),
+            has_cpu_templates: true,
             max_vcpu_count: MAX_VCPU_COUNT,
         })
     }
@@ -128,6 +132,13 @@ impl Driver for FirecrackerDriver {
         spec.validate()?;
         let program = self.program()?;
         let version = self.driven_version(&program)?;
+        if spec.has_huge_pages {
+            if !version.has_huge_pages() {
+                let (why, hint) = (choice::NO_HUGE_PAGES.to_owned(), choice::HUGE_PAGES_HINT.to_owned());
+                return Err(VmmError::Unfit { vmm: self.name().to_owned(), why, hint });
+            }
+            huge_pages::check(spec.mem_size_mib)?;
+        }
         for nic in &spec.nics {
             // Firecracker would make a tap that is not there.
             if let NicBackend::Tap { name, netns: None } = &nic.backend {

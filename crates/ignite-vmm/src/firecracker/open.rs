@@ -1,13 +1,13 @@
 //! Makes ready what Firecracker will open by path, with the caller's rights.
 
-use super::lock;
 use super::translate::Paths;
-use crate::boot_spec::{BootSpec, Drive, IsolationWanted};
+use super::{in_memory, lock};
+use crate::boot_spec::{BootSpec, CpuTemplate, Drive, IsolationWanted};
 use crate::host_files::{open_boot_file, open_drive};
 use crate::jail;
 use crate::machine::VmmError;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown, fchown};
 use std::path::{Path, PathBuf};
@@ -16,12 +16,16 @@ use std::path::{Path, PathBuf};
 const DIRECTORY: &str = "firecracker";
 /// Longest path of a Unix socket (`sun_path` without its final zero).
 const MAX_SOCKET_PATH: usize = 107;
+/// Longest CPU template; those of Firecracker's own repository have a few KiB.
+const MAX_TEMPLATE_LEN: u64 = 1 << 20;
 
 /// What one Firecracker works with. Dropping it gives the drives back to their owner and lets them go.
 #[derive(Debug)]
 pub(super) struct Opened {
     /// Kernel and initramfs, inherited under their own numbers.
     pub(super) boot_files: [OwnedFd; 2],
+    /// The template of what the guest sees of the processor, inherited, too.
+    pub(super) cpu_template: Option<OwnedFd>,
     pub(super) drives: Vec<OpenDrive>,
     /// Where it makes its sockets.
     pub(super) directory: PathBuf,
@@ -62,6 +66,7 @@ impl Opened {
             kernel: by_number(&self.boot_files[0]),
             initramfs: by_number(&self.boot_files[1]),
             drives: self.drives.iter().map(|drive| drive.path.display().to_string()).collect(),
+            cpu_template: self.cpu_template.as_ref().map(by_number),
             vsock: self.vsock().display().to_string(),
         }
     }
@@ -79,6 +84,10 @@ impl Drop for OpenDrive {
 /// Opens, locks and lends everything; an error leaves nothing lent.
 pub(super) fn open(spec: &BootSpec, run_dir: &Path) -> Result<Opened, VmmError> {
     let boot_files = [open_boot_file(&spec.kernel)?, open_boot_file(&spec.initramfs)?];
+    let cpu_template = match &spec.cpu_template {
+        Some(CpuTemplate::File(path)) => Some(read_template(path)?),
+        Some(CpuTemplate::Named(_)) | None => None,
+    };
     let borrower = borrower(spec);
     let drives = spec.drives.iter().map(|drive| lend(drive, borrower)).collect::<Result<_, _>>()?;
     let directory = run_dir.join(DIRECTORY);
@@ -88,10 +97,30 @@ pub(super) fn open(spec: &BootSpec, run_dir: &Path) -> Result<Opened, VmmError> 
         return Err(failed(io::Error::new(io::ErrorKind::InvalidFilename, reason)));
     }
     make_directory(&directory, borrower).map_err(failed)?;
-    let mut opened = Opened { boot_files, drives, directory, log: None, log_held_open: None };
+    let mut opened = Opened { boot_files, cpu_template, drives, directory, log: None, log_held_open: None };
     let (log, held_open) = make_log(&opened.log_path(), borrower).map_err(failed)?;
     (opened.log, opened.log_held_open) = (Some(log), Some(held_open));
     Ok(opened)
+}
+
+/// A copy of a template in memory. What is in it, Firecracker judges.
+fn read_template(path: &Path) -> Result<OwnedFd, VmmError> {
+    let failed = |source| VmmError::Open { path: path.to_owned(), source };
+    // A fifo in its place must not hang the start.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
+    let invalid = |reason: String| failed(io::Error::new(io::ErrorKind::InvalidData, reason));
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(invalid("not a regular file".to_owned()));
+    }
+    let mut text = String::new();
+    file.take(MAX_TEMPLATE_LEN + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > MAX_TEMPLATE_LEN {
+        return Err(invalid(format!("a CPU template has at most {MAX_TEMPLATE_LEN} bytes")));
+    }
+    match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text) {
+        Ok(_) => in_memory(&text).map_err(failed),
+        Err(error) => Err(invalid(format!("a CPU template is an object in JSON: {error}"))),
+    }
 }
 
 /// The user its machine runs as, where that is not the caller.

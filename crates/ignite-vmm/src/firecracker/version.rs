@@ -13,6 +13,8 @@ pub(crate) struct Version {
 pub(crate) const OLDEST: Version = Version { major: 1, minor: 7 };
 /// The firmware's tables describe virtio devices (CHANGELOG 1.8.0).
 const ACPI: Version = Version { major: 1, minor: 8 };
+/// Guests with an initramfs boot on huge pages ("Known Limitations" of `docs/hugepages.md` in 1.10 and 1.11).
+const HUGE_PAGES: Version = Version { major: 1, minor: 11 };
 /// Balloons report the pages that the guest has freed (CHANGELOG 1.14.0).
 const FREE_PAGE_REPORTING: Version = Version { major: 1, minor: 14 };
 /// Network interfaces tell the guest their MTU (CHANGELOG 1.16.0).
@@ -28,6 +30,10 @@ impl Version {
 
     pub(crate) fn has_acpi(self) -> bool {
         self >= ACPI
+    }
+
+    pub(crate) fn has_huge_pages(self) -> bool {
+        self >= HUGE_PAGES
     }
 
     pub(crate) fn has_free_page_reporting(self) -> bool {
@@ -69,6 +75,7 @@ mod tests {
         let version = |minor| Version { major: 1, minor };
         assert!(version(9) < version(10) && version(10) < Version { major: 2, minor: 0 });
         assert!(!version(7).has_acpi() && version(8).has_acpi());
+        assert!(!version(10).has_huge_pages() && version(11).has_huge_pages());
         assert!(!version(13).has_free_page_reporting() && version(14).has_free_page_reporting());
         assert!(!version(15).has_nic_mtu() && version(16).has_nic_mtu());
     }

@@ -15,6 +15,7 @@ use crate::boot_spec::{Accelerator, BootSpec, Carrier, DriveLocator, MAX_VCPU_CO
 use crate::choice;
 use crate::host::{self, KvmVerdict};
 use crate::host_files::into_async;
+use crate::huge_pages;
 use crate::jail;
 use crate::machine::{Capabilities, Driver, Machine, RunDir, VmmError};
 use crate::program;
@@ -80,6 +81,8 @@ impl Driver for QemuDriver {
             needs_vsock: false,
             describes_devices: true,
             limits_traffic: false,
+            has_huge_pages: true,
+            has_cpu_templates: false,
             max_vcpu_count: MAX_VCPU_COUNT,
         })
     }
@@ -106,6 +109,13 @@ impl Driver for QemuDriver {
                 why: "it does not limit a VM's traffic".into(),
                 hint: choice::TRAFFIC_HINT.into(),
             });
+        }
+        if spec.cpu_template.is_some() {
+            let (why, hint) = (choice::NO_CPU_TEMPLATES.to_owned(), choice::CPU_TEMPLATE_HINT.to_owned());
+            return Err(VmmError::Unfit { vmm: self.name().to_owned(), why, hint });
+        }
+        if spec.has_huge_pages {
+            huge_pages::check(spec.mem_size_mib)?;
         }
         let program = self.installed(arch)?;
         let accelerator = match spec.accelerator {

@@ -44,7 +44,7 @@ pub(crate) fn translate(spec: &BootSpec, arch: &Arch, host: HostFacts, fds: &Des
     let mut argv = Argv::default();
     argv.flag("-nodefaults").flag("-no-user-config").flag("-no-reboot").flag("-S");
     argv.option("-name", &spec.id).option("-display", "none");
-    argv.option("-machine", arch.machine);
+    add_machine(&mut argv, spec, arch);
     // Virtio 1 as every current guest speaks it; QEMU's default for mmio still is the draft before it.
     argv.option("-global", "virtio-mmio.force-legacy=false");
     add_processor(&mut argv, spec, arch, host);
@@ -65,7 +65,9 @@ pub(crate) fn translate(spec: &BootSpec, arch: &Arch, host: HostFacts, fds: &Des
     add_drives(&mut argv, spec, fds);
     add_nics(&mut argv, spec, fds);
     argv.option("-device", "virtio-rng-device");
-    argv.option("-device", "virtio-balloon-device,free-page-reporting=on,deflate-on-oom=on");
+    if !spec.has_huge_pages {
+        argv.option("-device", "virtio-balloon-device,free-page-reporting=on,deflate-on-oom=on");
+    }
     if arch.has_isa_pvpanic {
         argv.option("-device", "pvpanic");
     }
@@ -112,6 +114,17 @@ fn add_processor(argv: &mut Argv, spec: &BootSpec, arch: &Arch, host: HostFacts)
     argv.option("-accel", accelerator).option("-cpu", cpu);
     argv.option("-smp", spec.vcpu_count.to_string());
     argv.option("-m", format!("{}M", spec.mem_size_mib));
+}
+
+/// Huge pages are all taken at once (`prealloc`): a guest that met the end of the pool would be killed.
+fn add_machine(argv: &mut Argv, spec: &BootSpec, arch: &Arch) {
+    if !spec.has_huge_pages {
+        argv.option("-machine", arch.machine);
+        return;
+    }
+    let size = spec.mem_size_mib;
+    argv.option("-object", format!("memory-backend-memfd,id=ram,size={size}M,hugetlb=on,hugetlbsize=2M,prealloc=on"));
+    argv.option("-machine", format!("{},memory-backend=ram", arch.machine));
 }
 
 fn add_agent(argv: &mut Argv, fds: &Descriptors) {
@@ -193,6 +206,8 @@ mod tests {
             cmdline: "quiet loglevel=3".into(),
             vcpu_count: 2,
             mem_size_mib: 512,
+            has_huge_pages: false,
+            cpu_template: None,
             drives: vec![drive("base", "/images/base.ext4", true), drive("writable", "/dev/vg/writable", false)],
             nics: vec![
                 Nic {
@@ -271,6 +286,15 @@ mod tests {
         for path in ["/kernels", "/images", "/dev/vg", "vm_eth0"] {
             assert!(!argv.contains(path), "{path} in {argv}");
         }
+    }
+
+    #[test]
+    fn huge_pages_are_a_backend_of_their_own_without_a_balloon() {
+        let host = HostFacts { accelerator: Accelerator::Kvm, tsc_khz: None };
+        let shown = shown(&BootSpec { has_huge_pages: true, ..spec() }, &arch::X86_64, host);
+        let lines: Vec<&str> = shown.lines().filter(|line| line.contains("ram") || line.starts_with("-m ")).collect();
+        insta::assert_snapshot!(lines.join("\n"));
+        assert!(!shown.contains("balloon"), "{shown}");
     }
 
     #[test]

@@ -21,7 +21,15 @@ const SECTIONS: &[(&str, &[Field])] = &[
             ("boot_args", Value::is_string, false, 0),
         ],
     ),
-    ("machine-config", &[("vcpu_count", Value::is_u64, true, 0), ("mem_size_mib", Value::is_u64, true, 0)]),
+    (
+        "machine-config",
+        &[
+            ("vcpu_count", Value::is_u64, true, 0),
+            ("mem_size_mib", Value::is_u64, true, 0),
+            ("huge_pages", |value| value == "2M", false, 0),
+            ("cpu_template", Value::is_string, false, 0),
+        ],
+    ),
     (
         "drives",
         &[
@@ -74,6 +82,8 @@ fn spec() -> BootSpec {
         cmdline: "quiet  loglevel=3 reboot=t".into(),
         vcpu_count: 2,
         mem_size_mib: 512,
+        has_huge_pages: false,
+        cpu_template: None,
         drives: vec![
             Drive {
                 id: "base".into(),
@@ -115,6 +125,7 @@ fn paths() -> Paths {
         kernel: "/proc/self/fd/10".into(),
         initramfs: "/proc/self/fd/11".into(),
         drives: vec!["/images/base.ext4".into(), "/volumes/data".into()],
+        cpu_template: Some("/proc/self/fd/12".into()),
         vsock: "/run/ignite/vm/3f9c2b7de1a04856/firecracker/vsock".into(),
     }
 }
@@ -133,6 +144,27 @@ fn the_oldest_version() {
 #[cfg(target_arch = "x86_64")]
 fn the_newest_version() {
     insta::assert_snapshot!(shown(NEWEST));
+}
+
+/// What else a machine may be: on huge pages, with a template by its name, or from a file.
+#[test]
+fn memory_and_processor_as_they_were_asked_for() {
+    let of = |has_huge_pages, cpu_template| {
+        let config = translate(&BootSpec { has_huge_pages, cpu_template, ..spec() }, NEWEST, &paths());
+        (config["machine-config"].clone(), config["cpu-config"].clone(), config["balloon"].is_object())
+    };
+    let plain = json!({ "vcpu_count": 2, "mem_size_mib": 512 });
+    let with = |field: &str, value: &str| {
+        let mut body = plain.clone();
+        body[field] = json!(value);
+        body
+    };
+    assert_eq!(of(false, None), (plain.clone(), Value::Null, true));
+    assert_eq!(of(true, None), (with("huge_pages", "2M"), Value::Null, false));
+    let named = Some(CpuTemplate::Named("T2".into()));
+    assert_eq!(of(false, named), (with("cpu_template", "T2"), Value::Null, true));
+    let file = Some(CpuTemplate::File("/etc/ignite/template.json".into()));
+    assert_eq!(of(false, file), (plain, json!("/proc/self/fd/12"), true));
 }
 
 /// Holds one body against the fields of its section; says what is wrong.
@@ -168,11 +200,23 @@ fn all_faults(config: &Value, version: Version) -> Vec<String> {
     found
 }
 
+/// Machines that have between them all there is.
+fn machines(version: Version) -> Vec<BootSpec> {
+    let template = Some(CpuTemplate::Named("T2".into()));
+    vec![
+        spec(),
+        BootSpec { has_huge_pages: version.has_huge_pages(), ..spec() },
+        BootSpec { cpu_template: template, ..spec() },
+    ]
+}
+
 #[test]
 fn every_version_is_told_only_what_it_knows() {
     for minor in OLDEST.minor..=NEWEST.minor {
         let version = Version { major: 1, minor };
-        assert_eq!(all_faults(&translate(&spec(), version, &paths()), version), Vec::<String>::new(), "{version}");
+        for spec in machines(version) {
+            assert_eq!(all_faults(&translate(&spec, version, &paths()), version), Vec::<String>::new(), "{version}");
+        }
     }
 }
 
