@@ -7,7 +7,7 @@ use std::future::Future;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
@@ -22,7 +22,7 @@ pub struct Cluster {
     rest: Rest,
     namespaces: Mutex<Vec<String>>,
     server: Option<ApiServer>,
-    runtime: Runtime,
+    runtime: Arc<Runtime>,
 }
 
 impl Cluster {
@@ -33,16 +33,42 @@ impl Cluster {
         if given.is_none() && program.is_none() {
             return Ok(None);
         }
-        let runtime = Runtime::new().map_err(|error| error.to_string())?;
+        let runtime = Arc::new(Runtime::new().map_err(|error| error.to_string())?);
         let server = match (&given, &program) {
             (None, Some(program)) => Some(runtime.block_on(ApiServer::start(program))?),
             _ => None,
         };
+        runtime.clone().block_on(Cluster::of(given, server, runtime)).map(Some)
+    }
+
+    /// Another server, for a test alone; nothing where the cluster is somebody's.
+    pub async fn another(&self) -> Option<Cluster> {
+        let server = ApiServer::start(self.server.as_ref()?.program()).await.expect("another server");
+        Some(Cluster::of(None, Some(server), self.runtime.clone()).await.expect("another cluster"))
+    }
+
+    async fn of(given: Option<PathBuf>, server: Option<ApiServer>, runtime: Arc<Runtime>) -> Result<Cluster, String> {
         let kubeconfig = given.or_else(|| server.as_ref().map(ApiServer::admin)).unwrap_or_default();
-        let rest = Rest::new(runtime.block_on(client_of(&kubeconfig))?);
+        let rest = Rest::new(client_of(&kubeconfig).await?);
         let cluster = Cluster { kubeconfig, rest, namespaces: Mutex::default(), server, runtime };
-        cluster.block_on(cluster.install())?;
-        Ok(Some(cluster))
+        cluster.install().await?;
+        Ok(cluster)
+    }
+
+    /// The server, if it is ours.
+    pub fn server(&mut self) -> Option<&mut ApiServer> {
+        self.server.as_mut()
+    }
+
+    /// The kubeconfig of the operator: a user of its own, where the server is ours.
+    pub fn operator(&self) -> PathBuf {
+        self.server.as_ref().map_or_else(|| self.kubeconfig.clone(), ApiServer::operator)
+    }
+
+    /// What the operator has asked the server for in a namespace, as `verb resource`, oldest first; nothing where nobody
+    /// keeps a record of it.
+    pub fn requests_of_operator(&self, namespace: &str) -> Option<Vec<String>> {
+        self.server.as_ref().map(|server| server.requests_of_operator(namespace))
     }
 
     /// Runs a test.

@@ -9,6 +9,12 @@
 
 mod cluster;
 mod crds;
+mod operator_leads;
+mod operator_process;
+mod operator_sets;
+mod operator_vms;
+mod operator_watch;
+mod place;
 mod pods;
 mod rest;
 mod server;
@@ -45,6 +51,28 @@ fn tests() -> Vec<(&'static str, Run)> {
             a_set_is_scaled_like_a_deployment;
         pods:
             what_is_rendered_is_taken_by_the_server_and_kept;
+        operator_vms:
+            a_vm_becomes_a_pod_and_tells_of_it
+            a_changed_spec_takes_a_new_pod_when_the_old_one_has_gone
+            a_pod_deleted_under_its_vm_is_made_again
+            a_silent_node_gets_no_second_guest_beside_it
+            a_silent_node_is_given_up_where_that_is_asked_for
+            a_pod_of_another_with_its_name_is_left_alone
+            a_deleted_vm_waits_for_its_guest
+            what_is_no_vm_says_why
+            what_does_not_change_is_not_written
+            what_a_quota_refuses_is_said_and_not_asked_for_in_a_loop;
+        operator_sets:
+            a_set_follows_its_scale
+            a_new_template_rolls_through_the_set;
+        operator_leads:
+            of_two_operators_one_works_and_the_other_takes_over
+            who_loses_the_lease_ends
+            an_operator_killed_half_way_leaves_nothing_behind
+            two_operators_without_a_lease_make_nothing_twice;
+        operator_watch:
+            what_the_server_has_forgotten_is_found_by_a_new_list
+            a_server_that_is_away_ends_only_who_holds_the_lease;
     }
 }
 

@@ -3,7 +3,7 @@
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -17,11 +17,13 @@ const ATTEMPTS: usize = 3;
 /// Requests with their users, verbs and resources, and nothing of their bodies.
 const AUDIT_POLICY: &str =
     "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- level: Metadata\n  omitStages: [RequestReceived]\n";
-/// The token of who may do everything.
-const ADMIN_TOKEN: &str = "admin-of-the-tests";
+/// Who may do everything; a user's token is its name with an end.
+const ADMIN: &str = "admin";
+const OPERATOR: &str = "ignite-operator";
 
 /// A running server; dropped, it and its data are gone.
 pub struct ApiServer {
+    program: PathBuf,
     directory: tempfile::TempDir,
     ports: Ports,
     etcd: Child,
@@ -55,30 +57,55 @@ impl ApiServer {
         let ports = Ports::free();
         let etcd = start_etcd(directory.path(), ports)?;
         let server = start_server(program, directory.path(), ports)?;
-        let mut server = ApiServer { directory, ports, etcd, server };
+        for user in [ADMIN, OPERATOR] {
+            write_kubeconfig(directory.path(), ports, user);
+        }
+        let mut server = ApiServer { program: program.to_owned(), directory, ports, etcd, server };
         server.wait_until_ready().await?;
         Ok(server)
     }
 
     /// A kubeconfig of who may do everything.
     pub fn admin(&self) -> PathBuf {
-        self.kubeconfig("admin", ADMIN_TOKEN)
+        kubeconfig_in(self.directory.path(), ADMIN)
     }
 
-    /// A kubeconfig of whoever has this token.
-    pub fn kubeconfig(&self, user: &str, token: &str) -> PathBuf {
-        let path = self.directory.path().join(format!("{user}.kubeconfig"));
-        let config = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "test",
-            "clusters": [{ "name": "test", "cluster": {
-                "server": format!("https://127.0.0.1:{}", self.ports.secure),
-                "certificate-authority": self.directory.path().join("ca.crt"),
-            } }],
-            "users": [{ "name": user, "user": { "token": token } }],
-            "contexts": [{ "name": "test", "context": { "cluster": "test", "user": user } }],
+    /// A kubeconfig of the operator.
+    pub fn operator(&self) -> PathBuf {
+        kubeconfig_in(self.directory.path(), OPERATOR)
+    }
+
+    /// The program of the server.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// What the operator has asked for in a namespace, as `verb resource`, oldest first.
+    pub fn requests_of_operator(&self, namespace: &str) -> Vec<String> {
+        let log = fs::read_to_string(self.directory.path().join("audit.log")).unwrap_or_default();
+        let requests = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let ours = requests.filter(|one| {
+            one["user"]["username"] == OPERATOR
+                && one["objectRef"]["namespace"] == namespace
+                && one["stage"] == "ResponseComplete"
         });
-        fs::write(&path, config.to_string()).expect("a kubeconfig is written");
-        path
+        let short = |one: Value| {
+            let object = &one["objectRef"];
+            let parts = [&one["verb"], &object["resource"], &object["subresource"]];
+            parts.iter().filter_map(|part| part.as_str()).collect::<Vec<_>>().join(" ")
+        };
+        ours.map(short).collect()
+    }
+
+    /// Ends the server as a crash does; etcd goes on.
+    pub fn stop(&mut self) {
+        end(&mut self.server);
+    }
+
+    /// Starts it again, on its port, with what etcd has kept.
+    pub async fn start_again(&mut self) {
+        self.server = start_server(&self.program, self.directory.path(), self.ports).expect("the server");
+        self.wait_until_ready().await.expect("it is ready again");
     }
 
     async fn wait_until_ready(&mut self) -> Result<(), String> {
@@ -173,6 +200,27 @@ fn end(guarded: &mut Child) {
     guarded.wait().ok();
 }
 
+fn token_of(user: &str) -> String {
+    format!("{user}-of-the-tests")
+}
+
+fn kubeconfig_in(directory: &Path, user: &str) -> PathBuf {
+    directory.join(format!("{user}.kubeconfig"))
+}
+
+fn write_kubeconfig(directory: &Path, ports: Ports, user: &str) {
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "test",
+        "clusters": [{ "name": "test", "cluster": {
+            "server": format!("https://127.0.0.1:{}", ports.secure),
+            "certificate-authority": directory.join("ca.crt"),
+        } }],
+        "users": [{ "name": user, "user": { "token": token_of(user) } }],
+        "contexts": [{ "name": "test", "context": { "cluster": "test", "user": user } }],
+    });
+    fs::write(kubeconfig_in(directory, user), config.to_string()).expect("a kubeconfig is written");
+}
+
 /// A client by a kubeconfig.
 pub async fn client_of(kubeconfig: &Path) -> Result<Client, String> {
     let shown = |error: &dyn std::fmt::Display| format!("{}: {error}", kubeconfig.display());
@@ -197,5 +245,6 @@ fn write_identities(directory: &Path) {
     write("ca.key", authority_key.serialize_pem());
     write("server.crt", server.pem());
     write("server.key", key.serialize_pem());
-    write("tokens.csv", format!("{ADMIN_TOKEN},admin,admin,system:masters\n"));
+    let identity = |user: &str| format!("{},{user},{user},system:masters\n", token_of(user));
+    write("tokens.csv", [ADMIN, OPERATOR].map(identity).concat());
 }
