@@ -38,7 +38,7 @@ pub use kernel::{Kernel, KernelFeature, KernelStatus};
 pub use lifecycle::Phase;
 pub use meta::{ApiObject, ObjectMeta, Uid};
 pub use ports::{PortMapping, Protocol};
-pub use reference::ImageReference;
+pub use reference::{DOCKER_HUB, ImageReference};
 pub use size::Size;
 pub use vm::{Vm, VmSpec, VmStatus};
 

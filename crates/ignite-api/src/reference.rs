@@ -22,7 +22,8 @@ pub const MAX_TAG_LEN: usize = 128;
 /// Longest registry host with its port, in bytes (RFC 1035's 253, a colon and five digits).
 pub const MAX_REGISTRY_LEN: usize = 259;
 
-const DOCKER_HUB: &str = "docker.io";
+/// The registry of a reference that names none.
+pub const DOCKER_HUB: &str = "docker.io";
 const DOCKER_HUB_LEGACY: &str = "index.docker.io";
 const OFFICIAL: &str = "library/";
 

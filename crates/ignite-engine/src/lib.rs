@@ -68,7 +68,9 @@ pub use error::{EngineError, ErrorKind};
 pub use events::{EventOptions, EventReader};
 pub use firecracker_release::Installed;
 pub use freshness::Freshness;
-pub use ignite_oci::{ArchiveCompression, ContainerdOptions, HistoryEntry, Keeper, Platform, Proxies, PullOptions};
+pub use ignite_oci::{
+    ArchiveCompression, ContainerdOptions, HistoryEntry, Keeper, Platform, Proxies, PullOptions, registry_of,
+};
 pub use ignite_supervisor::metrics;
 pub use image_content::{Archive, Damage, ImageVerdict};
 pub use images::{ImportImage, PruneReport, PullPolicy};

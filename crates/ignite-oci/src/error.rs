@@ -1,5 +1,6 @@
 //! What can go wrong with images, one variant per failed operation.
 
+use ignite_api::DOCKER_HUB;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -144,7 +145,7 @@ impl OciError {
         match self {
             OciError::Unauthorized { registry, repository, with_credentials, .. } => {
                 Some(match (registry.as_str(), with_credentials) {
-                    ("docker.io", false) => format!(
+                    (DOCKER_HUB, false) => format!(
                         "Docker Hub says this of repositories that do not exist, too: check the name {repository:?}; for a private one log in: ignite login"
                     ),
                     ("docker.io", true) => format!(

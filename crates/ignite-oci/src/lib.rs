@@ -50,7 +50,7 @@ pub use names::familiar_name;
 pub use options::{ContainerdOptions, Proxies, PullOptions};
 pub use platform::Platform;
 pub use progress::{Progress, ProgressEvent};
-pub use registry::fetch_file;
+pub use registry::{fetch_file, registry_of};
 pub use save::{ArchiveCompression, SavedImage};
 pub use sources::{fetch, fetch_all, resolve_digest};
 pub use store::{ContentStore, Lease};

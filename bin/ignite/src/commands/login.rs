@@ -6,13 +6,12 @@ use crate::report::UsageError;
 use crate::signals::interruptible;
 use crate::terminal::NoEcho;
 use anyhow::Context as _;
-use ignite_engine::Keeper;
+use ignite_api::DOCKER_HUB;
+use ignite_engine::{Keeper, registry_of};
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 
 /// Longest password that is read, in bytes: tokens are some thousand long.
 const MAX_PASSWORD: u64 = 64 << 10;
-/// Where one logs in who names no registry, as with Docker.
-pub const DEFAULT_REGISTRY: &str = "docker.io";
 
 /// Flags of `login`.
 #[derive(Debug, clap::Args)]
@@ -24,7 +23,7 @@ pub struct Args {
     #[arg(long)]
     pub password_stdin: bool,
     /// Registry: a host name with a dot or a port
-    #[arg(value_name = "REGISTRY", default_value = DEFAULT_REGISTRY)]
+    #[arg(value_name = "REGISTRY", default_value = DOCKER_HUB)]
     pub registry: String,
 }
 
@@ -56,15 +55,6 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     };
     context.note(&format!("logged in to {} as {}; {}", sanitize(registry), sanitize(&user), sanitize(&place)));
     Ok(0)
-}
-
-/// As people copy it: with a scheme, with a slash at the end, by Docker Hub's other name.
-pub fn registry_of(text: &str) -> &str {
-    let text = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
-    match text.trim_end_matches('/') {
-        "index.docker.io" | "index.docker.io/v1" | "registry-1.docker.io" => DEFAULT_REGISTRY,
-        registry => registry,
-    }
 }
 
 /// What is typed is not shown.
@@ -99,22 +89,4 @@ async fn ask(prompt: &str, typing: Typing) -> anyhow::Result<String> {
         writeln!(io::stderr())?;
     }
     Ok(line?.trim_end_matches(['\r', '\n']).to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn registries_are_understood_as_people_copy_them() {
-        for (text, registry) in [
-            ("ghcr.io", "ghcr.io"),
-            ("https://ghcr.io/", "ghcr.io"),
-            ("127.0.0.1:5000", "127.0.0.1:5000"),
-            ("https://index.docker.io/v1/", "docker.io"),
-            ("docker.io", "docker.io"),
-        ] {
-            assert_eq!(registry_of(text), registry, "{text}");
-        }
-    }
 }

@@ -1,15 +1,15 @@
 //! `ignite logout`: credentials of a registry, forgotten.
 
-use crate::commands::login::{DEFAULT_REGISTRY, registry_of};
 use crate::context::Context;
 use crate::render::text::sanitize;
-use ignite_engine::Keeper;
+use ignite_api::DOCKER_HUB;
+use ignite_engine::{Keeper, registry_of};
 
 /// Flags of `logout`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Registry: a host name with a dot or a port
-    #[arg(value_name = "REGISTRY", default_value = DEFAULT_REGISTRY)]
+    #[arg(value_name = "REGISTRY", default_value = DOCKER_HUB)]
     pub registry: String,
 }
 

@@ -5,16 +5,16 @@
 
 use super::authorization::{Challenge, TokenRequest, basic, parse_challenge, parse_token, token_request};
 use super::credentials::{Credentials, find_credentials};
-use super::endpoint::{Endpoint, Target};
+use super::endpoint::{Endpoint, Target, host_of};
 use super::retry::{Retries, parse_retry_after};
-use super::transport::{MAX_REDIRECTS, build_http, is_untrusted, refused_redirect};
+use super::transport::{build_http, timely};
 use crate::digest::Digest;
 use crate::document::{ACCEPTED, printable};
 use crate::limits::{MAX_ERROR_BODY_BYTES, MAX_MANIFEST_BYTES, MAX_TOKEN_BYTES};
 use crate::store::verify;
 use crate::{OciError, Progress, PullOptions};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE, RETRY_AFTER};
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -62,15 +62,6 @@ impl RegistryClient {
 
     pub(super) fn http(&self) -> &reqwest::Client {
         &self.http
-    }
-
-    /// Whether it is spoken to without TLS, as far as is known.
-    pub(super) fn is_plain(&self) -> bool {
-        self.plain.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn speak_tls(&self) {
-        self.plain.store(false, Ordering::Relaxed);
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
@@ -149,46 +140,26 @@ impl RegistryClient {
 
     /// Sends a request below `/v2/<repository>/`, answering a challenge once; only success comes back as `Ok`.
     async fn send(&self, method: Method, path: &str, headers: HeaderMap, what: &str) -> Result<Response, OciError> {
-        let (mut has_authenticated, mut plain_failure) = (false, None);
-        loop {
-            let scheme = if self.is_plain() { "http" } else { "https" };
-            let (host, base) = (&self.endpoint.host, &self.endpoint.base_path);
-            let text = format!("{scheme}://{host}{base}/{}/{path}", self.endpoint.repository);
-            let mut url = Url::parse(&text).map_err(|_| OciError::InvalidReference {
-                reference: self.endpoint.image(),
-                reason: "it makes no URL",
-            })?;
+        let make = |scheme: &str| {
+            let Endpoint { host, base_path, repository, .. } = &self.endpoint;
+            let mut url = self.url(&format!("{scheme}://{host}{base_path}/{repository}/{path}"))?;
             if let Some(namespace) = &self.endpoint.namespace {
                 url.query_pairs_mut().append_pair("ns", namespace);
             }
+            Ok(self.http.request(method.clone(), url).headers(headers.clone()))
+        };
+        let mut has_authenticated = false;
+        loop {
             let (header, generation) = {
                 let authorization = self.authorization.lock().await;
                 (authorization.header.clone(), authorization.generation)
             };
-            let mut request = self.http.request(method.clone(), url).headers(headers.clone());
-            if let Some(header) = &header {
-                request = request.header(AUTHORIZATION, header.clone());
-            }
-            let response = match self.answer(request, what).await {
-                Err(error) if header.is_none() && self.hands_over_to_tls() => {
-                    plain_failure = Some(error);
-                    continue;
-                }
-                other => other.map_err(|error| self.after_both(plain_failure.take(), error))?,
-            };
+            let response = self.ask(make, header.as_ref(), what).await?;
             match response.status() {
                 status if status.is_success() => return Ok(response),
                 StatusCode::UNAUTHORIZED if !has_authenticated => {
                     has_authenticated = true;
                     self.authenticate(response, generation).await?;
-                }
-                // What a TLS server says to plain http; nothing secret was sent yet.
-                StatusCode::BAD_REQUEST if scheme == "http" && header.is_none() => {
-                    let message = self.message(response).await;
-                    if !message.to_ascii_lowercase().contains("https") {
-                        return Err(self.status_error(StatusCode::BAD_REQUEST, None, message, what).await);
-                    }
-                    self.speak_tls();
                 }
                 status => {
                     let retry_after = retry_after(response.headers());
@@ -199,18 +170,56 @@ impl RegistryClient {
         }
     }
 
+    pub(super) fn url(&self, text: &str) -> Result<Url, OciError> {
+        let invalid = |_| OciError::InvalidReference { reference: self.endpoint.image(), reason: "it makes no URL" };
+        Url::parse(text).map_err(invalid)
+    }
+
+    /// Sends the request that `make` gives for a scheme: without TLS first, where that is allowed. The answer has any status.
+    pub(super) async fn ask(
+        &self,
+        make: impl Fn(&str) -> Result<RequestBuilder, OciError>,
+        header: Option<&HeaderValue>,
+        what: &str,
+    ) -> Result<Response, OciError> {
+        let mut plain_failure = None;
+        loop {
+            let is_plain = self.plain.load(Ordering::Relaxed);
+            let mut request = make(if is_plain { "http" } else { "https" })?;
+            if let Some(header) = header {
+                request = request.header(AUTHORIZATION, header.clone());
+            }
+            let response = match self.answer(request, what).await {
+                Err(error) if header.is_none() && self.hands_over_to_tls() => {
+                    plain_failure = Some(error);
+                    continue;
+                }
+                other => other.map_err(|error| self.after_both(plain_failure.take(), error))?,
+            };
+            // Perhaps a TLS server's words to plain http; once something secret was sent, it is too late for TLS.
+            if response.status() != StatusCode::BAD_REQUEST || !is_plain || header.is_some() {
+                return Ok(response);
+            }
+            let message = self.message(response).await;
+            if !message.to_ascii_lowercase().contains("https") {
+                return Err(self.status_error(StatusCode::BAD_REQUEST, None, message, what).await);
+            }
+            self.plain.store(false, Ordering::Relaxed);
+        }
+    }
+
     /// After a failure: true when plain http was tried in vain and TLS is next. Some TLS servers hang up on plain http, and
     /// where there is TLS nobody may listen for the other.
-    pub(super) fn hands_over_to_tls(&self) -> bool {
-        let is_next = self.is_plain() && !self.answered.load(Ordering::Relaxed);
+    fn hands_over_to_tls(&self) -> bool {
+        let is_next = self.plain.load(Ordering::Relaxed) && !self.answered.load(Ordering::Relaxed);
         if is_next {
-            self.speak_tls();
+            self.plain.store(false, Ordering::Relaxed);
         }
         is_next
     }
 
     /// Which error to tell when TLS failed with `error`, after plain http did with `plain_failure`, if that was tried.
-    pub(super) fn after_both(&self, plain_failure: Option<OciError>, error: OciError) -> OciError {
+    fn after_both(&self, plain_failure: Option<OciError>, error: OciError) -> OciError {
         match plain_failure {
             // TLS is spoken there: what is wrong is this certificate.
             Some(_) if matches!(error, OciError::Untrusted { .. }) => error,
@@ -223,43 +232,22 @@ impl RegistryClient {
     }
 
     /// The head of an answer, whatever its status.
-    pub(super) async fn answer(&self, request: reqwest::RequestBuilder, what: &str) -> Result<Response, OciError> {
-        match tokio::time::timeout(self.options.idle_timeout, request.send()).await {
-            Err(_) => Err(self.stalled(what)),
-            Ok(Ok(response)) => {
+    pub(super) async fn answer(&self, request: RequestBuilder, what: &str) -> Result<Response, OciError> {
+        match self.timely(request.send(), what).await {
+            Ok(response) => {
                 self.answered.store(true, Ordering::Relaxed);
                 Ok(response)
             }
-            Ok(Err(source)) => Err(self.transport_error(source, what)),
+            // It was there a moment ago.
+            Err(OciError::Unreachable { registry, source }) if self.answered.load(Ordering::Relaxed) => {
+                Err(OciError::Interrupted { registry, what: what.to_owned(), source })
+            }
+            Err(error) => Err(error),
         }
     }
 
-    fn transport_error(&self, source: reqwest::Error, what: &str) -> OciError {
-        let registry = self.endpoint.registry.clone();
-        if let Some(host) = refused_redirect(&source) {
-            return OciError::PlainHttpRefused { host: host.to_owned() };
-        }
-        if source.is_redirect() {
-            let reason = format!("more than {MAX_REDIRECTS} redirects");
-            return OciError::InvalidAnswer { registry, what: what.to_owned(), reason };
-        }
-        // URLs of storage behind a registry carry signatures: they are not shown.
-        let source = source.without_url();
-        if is_untrusted(&source) {
-            return OciError::Untrusted { registry, source };
-        }
-        if source.is_connect() && !self.answered.load(Ordering::Relaxed) {
-            return OciError::Unreachable { registry, source };
-        }
-        OciError::Interrupted { registry, what: what.to_owned(), source }
-    }
-
-    pub(crate) fn stalled(&self, what: &str) -> OciError {
-        OciError::Stalled {
-            registry: self.endpoint.registry.clone(),
-            what: what.to_owned(),
-            waited: self.options.idle_timeout,
-        }
+    async fn timely<T>(&self, step: impl Future<Output = reqwest::Result<T>>, what: &str) -> Result<T, OciError> {
+        timely(step, &self.endpoint.registry, what, self.options.idle_timeout).await
     }
 
     /// The next piece of a body, within the idle timeout; `None` at its end.
@@ -268,14 +256,7 @@ impl RegistryClient {
         response: &mut Response,
         what: &str,
     ) -> Result<Option<bytes::Bytes>, OciError> {
-        match tokio::time::timeout(self.options.idle_timeout, response.chunk()).await {
-            Err(_) => Err(self.stalled(what)),
-            Ok(chunk) => chunk.map_err(|source| OciError::Interrupted {
-                registry: self.endpoint.registry.clone(),
-                what: what.to_owned(),
-                source: source.without_url(),
-            }),
-        }
+        self.timely(response.chunk(), what).await
     }
 
     pub(super) async fn read_body(
@@ -327,18 +308,21 @@ impl RegistryClient {
         let found = tokio::task::spawn_blocking(found);
         match tokio::time::timeout(self.options.idle_timeout, found).await {
             Ok(found) => found.map_err(|_| OciError::WorkerLost)?,
-            Err(_) => Err(self.stalled("credential helper's answer")),
+            Err(_) => Err(OciError::Stalled {
+                registry: self.endpoint.registry.clone(),
+                what: "credential helper's answer".to_owned(),
+                waited: self.options.idle_timeout,
+            }),
         }
     }
 
     /// Credentials go to a token server over TLS only, as to a registry.
     pub(super) fn check_realm(&self, realm: &Url) -> Result<(), OciError> {
-        let host = realm.host_str().unwrap_or_default();
-        let host_and_port = realm.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        let host = host_of(realm);
         match realm.scheme() {
             "https" => Ok(()),
-            "http" if Endpoint::allows_plain(&host_and_port, &self.options) => Ok(()),
-            _ => Err(OciError::PlainHttpRefused { host: host_and_port }),
+            "http" if Endpoint::allows_plain(&host, &self.options) => Ok(()),
+            _ => Err(OciError::PlainHttpRefused { host }),
         }
     }
 

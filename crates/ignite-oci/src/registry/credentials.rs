@@ -1,9 +1,11 @@
 //! Credentials for a registry, from Docker's `config.json` and its helpers.
 
+use super::hub::{self, config_key};
 use crate::limits::MAX_DOCKER_CONFIG_BYTES;
 use crate::store::read_bounded;
 use crate::{OciError, PullOptions};
 use docker_credential::{CredentialRetrievalError, DockerCredential};
+use ignite_api::DOCKER_HUB;
 use std::fs::File;
 use std::path::Path;
 
@@ -90,18 +92,10 @@ fn keys(registry: &str, repository: &str) -> Vec<String> {
         path.truncate(path.rfind('/').unwrap_or_default());
     }
     match registry {
-        "docker.io" => keys.extend([&config_key(registry), "index.docker.io", "docker.io"].map(str::to_owned)),
+        DOCKER_HUB => keys.extend([&config_key(registry), hub::HOST, DOCKER_HUB].map(str::to_owned)),
         other => keys.push(config_key(other)),
     }
     keys
-}
-
-/// Under which key Docker keeps the credentials of a registry.
-pub(crate) fn config_key(registry: &str) -> String {
-    match registry {
-        "docker.io" => "https://index.docker.io/v1/".to_owned(),
-        other => other.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! Which host a reference means, and whether it may be spoken to without TLS.
 
 use super::direct::Network;
+use super::hub;
 use crate::digest::Digest;
 use crate::{OciError, PullOptions};
-use ignite_api::ImageReference;
+use ignite_api::{DOCKER_HUB, ImageReference};
 use reqwest::Url;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -61,8 +62,8 @@ impl Endpoint {
     pub(crate) fn new(reference: &ImageReference, options: &PullOptions) -> Result<Endpoint, OciError> {
         let invalid = |reason| OciError::InvalidReference { reference: reference.to_string(), reason };
         let registry = reference.registry.clone();
-        let is_hub = matches!(registry.as_str(), "docker.io" | "index.docker.io" | "registry-1.docker.io");
-        let host = if is_hub { "index.docker.io".to_owned() } else { registry.clone() };
+        let is_hub = hub::is_hub(&registry);
+        let host = if is_hub { hub::HOST.to_owned() } else { registry.clone() };
         if !is_host(&host) {
             return Err(invalid("the registry is not a host name or address with an optional port"));
         }
@@ -76,7 +77,7 @@ impl Endpoint {
             (None, None) => Target::Tag("latest".to_owned()),
         };
         let may_be_plain = Endpoint::allows_plain(&host, options);
-        let registry = if is_hub { "docker.io".to_owned() } else { registry };
+        let registry = if is_hub { DOCKER_HUB.to_owned() } else { registry };
         let trust = Trust { accepts_any_certificate: is_listed(&host, &options.insecure_hosts), ..Trust::default() };
         let repository = reference.repository.clone();
         let base_path = "/v2".to_owned();
@@ -103,8 +104,14 @@ impl Endpoint {
     }
 }
 
+/// `host[:port]` of a URL; the port only where it is not the scheme's own.
+pub(super) fn host_of(url: &Url) -> String {
+    let name = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"))
+}
+
 /// True when `host` (`host[:port]`) is this machine or is listed, with its port or without.
-pub(crate) fn allows_plain_http(host: &str, listed: &[String]) -> bool {
+fn allows_plain_http(host: &str, listed: &[String]) -> bool {
     let Ok(url) = Url::parse(&format!("http://{host}/")) else { return false };
     let Some(name) = url.host_str() else { return false };
     is_loopback(name) || is_listed(host, listed)

@@ -1,10 +1,10 @@
 //! A file from a web server, or the blob of a registry that a URL names.
 
 use super::client::{RegistryClient, retry_after};
-use super::endpoint::{Endpoint, Trust, allows_plain_http};
+use super::endpoint::{Endpoint, Trust, host_of};
 use super::places::with_certificates;
 use super::retry::Retries;
-use super::transport::{build_http, is_untrusted, refused_redirect};
+use super::transport::{build_http, timely};
 use crate::digest::{Digest, Hasher};
 use crate::{OciError, PullOptions};
 use ignite_api::ImageReference;
@@ -27,10 +27,11 @@ pub async fn fetch_file(
     let mut digest: Option<Digest> = digest.map(str::parse).transpose()?;
     let invalid = |reason| OciError::InvalidReference { reference: url.to_owned(), reason };
     let parsed = Url::parse(url).map_err(|_| invalid("it is no URL"))?;
-    let name = parsed.host_str().ok_or_else(|| invalid("it names no host"))?;
-    let host = parsed.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
-    let plain_hosts = [&options.plain_http_hosts[..], &options.insecure_hosts[..]].concat();
-    let may_be_plain = allows_plain_http(&host, &plain_hosts);
+    if !parsed.has_host() {
+        return Err(invalid("it names no host"));
+    }
+    let host = host_of(&parsed);
+    let may_be_plain = Endpoint::allows_plain(&host, options);
     match parsed.scheme() {
         "https" => {}
         "http" if may_be_plain => {}
@@ -125,16 +126,6 @@ impl Request<'_> {
     }
 
     async fn timely<T>(&self, step: impl Future<Output = reqwest::Result<T>>) -> Result<T, OciError> {
-        let (registry, what) = (self.host.clone(), self.url.path().to_owned());
-        match tokio::time::timeout(self.options.idle_timeout, step).await {
-            Err(_) => Err(OciError::Stalled { registry, what, waited: self.options.idle_timeout }),
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(source)) => Err(match refused_redirect(&source) {
-                Some(host) => OciError::PlainHttpRefused { host: host.to_owned() },
-                None if is_untrusted(&source) => OciError::Untrusted { registry, source: source.without_url() },
-                None if source.is_connect() => OciError::Unreachable { registry, source: source.without_url() },
-                None => OciError::Interrupted { registry, what, source: source.without_url() },
-            }),
-        }
+        timely(step, &self.host, self.url.path(), self.options.idle_timeout).await
     }
 }

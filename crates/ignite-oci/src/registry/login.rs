@@ -67,31 +67,14 @@ fn endpoint(registry: &str, reference: &ImageReference, options: &PullOptions) -
 impl RegistryClient {
     /// `GET /v2/`; the answer is a success or a challenge.
     async fn ping(&self, header: Option<HeaderValue>) -> Result<Response, OciError> {
-        let mut plain_failure = None;
-        loop {
-            let scheme = if self.is_plain() { "http" } else { "https" };
-            let text = format!("{scheme}://{}/v2/", self.endpoint().host);
-            let url = Url::parse(&text).map_err(|_| OciError::InvalidReference {
-                reference: self.endpoint().registry.clone(),
-                reason: "it makes no URL",
-            })?;
-            let mut request = self.http().get(url);
-            if let Some(header) = &header {
-                request = request.header(AUTHORIZATION, header.clone());
-            }
-            let response = match self.answer(request, "login").await {
-                Err(error) if header.is_none() && self.hands_over_to_tls() => {
-                    plain_failure = Some(error);
-                    continue;
-                }
-                other => other.map_err(|error| self.after_both(plain_failure.take(), error))?,
-            };
-            match response.status() {
-                // What a TLS server says to plain http; nothing secret was sent yet.
-                StatusCode::BAD_REQUEST if self.is_plain() && header.is_none() => self.speak_tls(),
-                status if status.is_success() || status == StatusCode::UNAUTHORIZED => return Ok(response),
-                _ => return Err(self.login_error(response, &Credentials::Anonymous).await),
-            }
+        let make = |scheme: &str| {
+            let url = self.url(&format!("{scheme}://{}/v2/", self.endpoint().host))?;
+            Ok(self.http().get(url))
+        };
+        let response = self.ask(make, header.as_ref(), "login").await?;
+        match response.status() {
+            status if status.is_success() || status == StatusCode::UNAUTHORIZED => Ok(response),
+            _ => Err(self.login_error(response, &Credentials::Anonymous).await),
         }
     }
 

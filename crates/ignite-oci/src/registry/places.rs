@@ -4,7 +4,7 @@ use super::endpoint::{Endpoint, Trust};
 use super::hosts_toml::{HostEntry, read_hosts};
 use super::registries_conf::{RegistriesConf, Route};
 use crate::{OciError, PullOptions};
-use ignite_api::ImageReference;
+use ignite_api::{DOCKER_HUB, ImageReference};
 use std::path::{Path, PathBuf};
 
 /// The places to ask for `reference`, in order; at least one.
@@ -46,7 +46,7 @@ pub(crate) fn places(reference: &ImageReference, options: &PullOptions) -> Resul
 
 /// What Docker completes to its own hub; `library/` is never written.
 fn short_name(reference: &ImageReference) -> Option<&str> {
-    let is_of_hub = reference.registry == "docker.io";
+    let is_of_hub = reference.registry == DOCKER_HUB;
     is_of_hub.then(|| reference.repository.strip_prefix("library/").unwrap_or(&reference.repository))
 }
 

@@ -4,6 +4,7 @@
 use crate::OciError;
 use crate::limits::MAX_REGISTRIES_CONF_BYTES;
 use crate::store::read_bounded;
+use ignite_api::DOCKER_HUB;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -95,7 +96,7 @@ impl RegistriesConf {
 
     /// Names in full that other tools take `short` for (`unqualified-search-registries`), but for Docker Hub's.
     pub(super) fn other_meanings(&self, short: &str) -> Vec<String> {
-        let others = self.searched.iter().flatten().filter(|registry| *registry != "docker.io");
+        let others = self.searched.iter().flatten().filter(|registry| *registry != DOCKER_HUB);
         others.map(|registry| format!("{registry}/{short}")).collect()
     }
 

@@ -1,15 +1,16 @@
 //! The HTTP client under a registry's: TLS, proxies, and which redirects are followed.
 
 use super::direct::DirectHosts;
-use super::endpoint::{Trust, allows_plain_http};
+use super::endpoint::{Endpoint, Trust, host_of};
 use crate::{OciError, PullOptions};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-pub(super) const MAX_REDIRECTS: usize = 10;
+const MAX_REDIRECTS: usize = 10;
 
 /// The HTTP client: TLS by rustls with `ring`, the system's authorities and those configured, no downgrade by redirect.
 pub(super) fn build_http(
@@ -29,20 +30,18 @@ pub(super) fn build_http(
         }
         certificates.extend(found);
     }
-    let plain_hosts: Vec<String> = [&options.plain_http_hosts[..], &options.insecure_hosts[..]].concat();
-    let plain_hosts: Arc<[String]> = plain_hosts.into();
+    let shared_options = Arc::new(options.clone());
     let identity = read_identity(trust)?;
     let build = |only_given: bool| -> Result<reqwest::Client, OciError> {
-        let plain_hosts = Arc::clone(&plain_hosts);
+        let options_of_redirects = Arc::clone(&shared_options);
         let redirects = reqwest::redirect::Policy::custom(move |attempt| {
-            let host = attempt.url().host_str().unwrap_or_default();
-            let host = attempt.url().port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+            let host = host_of(attempt.url());
             if attempt.previous().len() > MAX_REDIRECTS {
                 return attempt.error("too many redirects");
             }
             match attempt.url().scheme() {
                 "https" => attempt.follow(),
-                "http" if allows_plain_http(&host, &plain_hosts) => attempt.follow(),
+                "http" if Endpoint::allows_plain(&host, &options_of_redirects) => attempt.follow(),
                 _ => attempt.error(RefusedRedirect(host)),
             }
         });
@@ -121,13 +120,45 @@ fn proxy(options: &PullOptions) -> Result<Option<reqwest::Proxy>, OciError> {
     })))
 }
 
+/// What `step`, which speaks with `registry` about `what`, gives within `idle_timeout`.
+pub(super) async fn timely<T>(
+    step: impl Future<Output = reqwest::Result<T>>,
+    registry: &str,
+    what: &str,
+    idle_timeout: Duration,
+) -> Result<T, OciError> {
+    match tokio::time::timeout(idle_timeout, step).await {
+        Err(_) => Err(OciError::Stalled { registry: registry.to_owned(), what: what.to_owned(), waited: idle_timeout }),
+        Ok(result) => result.map_err(|source| transport_error(source, registry, what)),
+    }
+}
+
+fn transport_error(source: reqwest::Error, registry: &str, what: &str) -> OciError {
+    let (registry, what) = (registry.to_owned(), what.to_owned());
+    if let Some(host) = refused_redirect(&source) {
+        return OciError::PlainHttpRefused { host: host.to_owned() };
+    }
+    if source.is_redirect() {
+        return OciError::InvalidAnswer { registry, what, reason: format!("more than {MAX_REDIRECTS} redirects") };
+    }
+    // URLs of storage behind a registry carry signatures: they are not shown.
+    let source = source.without_url();
+    if is_untrusted(&source) {
+        return OciError::Untrusted { registry, source };
+    }
+    match source.is_connect() {
+        true => OciError::Unreachable { registry, source },
+        false => OciError::Interrupted { registry, what, source },
+    }
+}
+
 /// A redirect to a host that may not be spoken to without TLS.
 #[derive(Debug, thiserror::Error)]
 #[error("redirected to {0} without TLS")]
 struct RefusedRedirect(String);
 
 /// The host of a redirect that was refused, when that is what `error` is about.
-pub(super) fn refused_redirect(error: &reqwest::Error) -> Option<&str> {
+fn refused_redirect(error: &reqwest::Error) -> Option<&str> {
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {
         if let Some(RefusedRedirect(host)) = error.downcast_ref() {
@@ -139,7 +170,7 @@ pub(super) fn refused_redirect(error: &reqwest::Error) -> Option<&str> {
 }
 
 /// True when the server's certificate is what was wrong: that is no passing trouble.
-pub(super) fn is_untrusted(error: &reqwest::Error) -> bool {
+fn is_untrusted(error: &reqwest::Error) -> bool {
     let is_certificate = |error: &rustls::Error| matches!(error, rustls::Error::InvalidCertificate(_));
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {
