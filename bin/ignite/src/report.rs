@@ -9,6 +9,7 @@
 use crate::render::text::sanitize;
 use crate::signals::Interrupted;
 use anstyle::{AnsiColor, Style};
+use ignite_api::error_chain::distinct_messages;
 use ignite_engine::EngineError;
 use std::io::{self, Write};
 
@@ -123,7 +124,7 @@ pub fn warning(text: &str) {
 }
 
 fn write_error(out: &mut impl Write, error: &anyhow::Error) -> io::Result<()> {
-    let messages = distinct_messages(error);
+    let messages = distinct_messages(error.as_ref());
     for (depth, message) in messages.iter().enumerate() {
         let message = indent(&sanitize_lines(message), if depth == 0 { "  " } else { "    " });
         match depth {
@@ -135,18 +136,6 @@ fn write_error(out: &mut impl Write, error: &anyhow::Error) -> io::Result<()> {
         writeln!(out, "{HINT}hint:{HINT:#} {}", indent(&sanitize_lines(&hint), "      "))?;
     }
     Ok(())
-}
-
-/// The chain without what an outer message already says.
-fn distinct_messages(error: &anyhow::Error) -> Vec<String> {
-    let mut messages: Vec<String> = Vec::new();
-    for cause in error.chain() {
-        let message = cause.to_string();
-        if !message.is_empty() && !messages.iter().any(|outer| outer.contains(&message)) {
-            messages.push(message);
-        }
-    }
-    messages
 }
 
 fn hint_of(error: &anyhow::Error) -> Option<String> {

@@ -5,6 +5,7 @@
 pub mod codec;
 pub mod configuration;
 pub mod depends_on;
+pub mod error_chain;
 pub mod event;
 pub mod health;
 pub mod health_monitor;
@@ -32,6 +33,7 @@ pub mod validation;
 pub mod vm;
 
 pub use configuration::Configuration;
+pub use error_chain::chain_of;
 pub use image::Image;
 pub use image_source::ImageSource;
 pub use kernel::{Kernel, KernelFeature, KernelStatus};

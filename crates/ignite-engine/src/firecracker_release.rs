@@ -297,12 +297,7 @@ mod tests {
                 }
             };
             let error = engine.install(&release(&url)).await.unwrap_err();
-            let mut text = error.to_string();
-            let mut source = std::error::Error::source(&error);
-            while let Some(error) = source {
-                text = format!("{text}: {error}");
-                source = error.source();
-            }
+            let text = ignite_api::chain_of(&error);
             assert!(text.contains(says), "{says}: {text}");
             assert!(error.hint().is_some_and(|hint| hint.contains(&digest) && hint.contains("QEMU")), "{error:?}");
             assert_eq!(std::fs::read_dir(&bin).unwrap().count(), 1, "{says}: only the lock");

@@ -2,7 +2,7 @@
 
 use crate::engine::Engine;
 use futures_util::StreamExt;
-use ignite_api::{Image, ImageSource};
+use ignite_api::{Image, ImageSource, chain_of};
 use ignite_oci::{OciError, PullOptions};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -63,12 +63,7 @@ fn imported_digest(image: &Image) -> Option<&str> {
 
 /// An error and its causes.
 fn on_one_line(error: &OciError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
+    let text = chain_of(error);
     text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 

@@ -2,7 +2,7 @@
 
 use crate::engine::{Engine, title};
 use crate::error::EngineError;
-use ignite_api::{Uid, Vm};
+use ignite_api::{Uid, Vm, chain_of};
 use ignite_network::cni::{self, inventory};
 use ignite_network::plugins::docker_bridge::{self, DockerBridge};
 use ignite_network::plugins::{self, cni::CniNetwork};
@@ -87,7 +87,7 @@ impl Engine {
         let mut all = vec![plain("user"), plain("none")];
         let conf_dirs = cni::conf_dirs(self.paths.data());
         let (networks, problems) = inventory::networks(&conf_dirs).map_err(EngineError::Networks)?;
-        warnings.extend(problems.iter().map(chain));
+        warnings.extend(problems.iter().map(|error| chain_of(error)));
         let members = self.cni_members(&listing.vms, &mut warnings);
         let members_of = |network: &str| -> Vec<NetworkMember> {
             members.iter().filter(|(name, _)| name == network).map(|(_, vm)| vm.clone()).collect()
@@ -146,7 +146,7 @@ impl Engine {
             for member in network.vms.iter().filter(|_| network.cni_version.is_some()) {
                 let vm = self.vms.read(&member.uid)?;
                 let found = CniNetwork::new().verify(&self.attach_request(&vm, &member.uid)).await;
-                problems.extend(found.iter().map(|error| format!("{}: {}", member.name, chain(error))));
+                problems.extend(found.iter().map(|error| format!("{}: {}", member.name, chain_of(error))));
             }
             network.problems = Some(problems);
         }
@@ -165,7 +165,7 @@ impl Engine {
             if errors.is_empty() && had_something {
                 pruned.removed.push(title(vm));
             }
-            pruned.warnings.extend(errors.iter().map(|error| format!("{}: {}", title(vm), chain(error))));
+            pruned.warnings.extend(errors.iter().map(|error| format!("{}: {}", title(vm), chain_of(error))));
         }
         let known: Vec<String> = self.vms.uids()?.iter().map(ToString::to_string).collect();
         names::forget_unknown(&self.paths.run_networks(), &known);
@@ -173,7 +173,7 @@ impl Engine {
             let conf_dirs = cni::conf_dirs(self.paths.data());
             let (bridges, errors) = CniNetwork::new().prune(&conf_dirs, self.paths.data()).await;
             pruned.removed.extend(bridges);
-            pruned.warnings.extend(errors.iter().map(chain));
+            pruned.warnings.extend(errors.iter().map(|error| chain_of(error)));
         }
         Ok(pruned)
     }
@@ -195,7 +195,7 @@ impl Engine {
                     };
                     (member.network, found)
                 })),
-                Err(error) => warnings.push(format!("{}: {}", title(vm), chain(&error))),
+                Err(error) => warnings.push(format!("{}: {}", title(vm), chain_of(&error))),
             }
         }
         all
@@ -236,15 +236,4 @@ fn members_of_status(vms: &[Vm], plugin: &str) -> Vec<NetworkMember> {
         })
     };
     vms.iter().filter(|vm| vm.status.phase.is_live()).filter_map(member).collect()
-}
-
-/// An error and its causes on one line.
-fn chain(error: &NetworkError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

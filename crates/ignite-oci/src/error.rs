@@ -1,6 +1,6 @@
 //! What can go wrong with images, one variant per failed operation.
 
-use ignite_api::DOCKER_HUB;
+use ignite_api::{DOCKER_HUB, chain_of};
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -306,18 +306,6 @@ fn is_full(error: &io::Error) -> bool {
 
 /// One line for each place, with all causes.
 fn list_tried(tried: &[(String, OciError)]) -> String {
-    let lines = tried.iter().map(|(place, error)| {
-        let mut line = format!("{place}: {error}");
-        let mut source = std::error::Error::source(error);
-        while let Some(cause) = source {
-            let text = cause.to_string();
-            if !line.contains(&text) {
-                line.push_str(": ");
-                line.push_str(&text);
-            }
-            source = cause.source();
-        }
-        line
-    });
+    let lines = tried.iter().map(|(place, error)| format!("{place}: {}", chain_of(error)));
     lines.collect::<Vec<_>>().join("\n")
 }

@@ -3,7 +3,7 @@
 use crate::fleet::{Fleet, FleetError, Reconfigure};
 use ignite_agent_protocol::message::{Process, StreamExit};
 use ignite_api::depends_on::Readiness;
-use ignite_api::{Uid, Vm};
+use ignite_api::{Uid, Vm, chain_of};
 use ignite_engine::{CreateRequest, Engine, EngineError, Progress, PullPolicy, SessionEvent, StartMode};
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,15 +80,5 @@ fn silent() -> Arc<dyn Progress> {
 }
 
 fn failure(error: EngineError) -> FleetError {
-    let mut message = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        if !message.contains(&text) {
-            message.push_str(": ");
-            message.push_str(&text);
-        }
-        source = cause.source();
-    }
-    FleetError { message, hint: error.hint() }
+    FleetError { message: chain_of(&error), hint: error.hint() }
 }

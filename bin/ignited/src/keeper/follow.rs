@@ -4,6 +4,7 @@ use super::watch::Watch;
 use super::{Around, SourceReport, Wanted};
 use crate::status_file;
 use ignite::commands::manifests;
+use ignite_api::chain_of;
 use ignite_git::{Checkout, GitError, History, StatusBranch, Synced, Tree};
 use ignite_reconcile::{WantedSet, load};
 use std::path::{Path, PathBuf};
@@ -204,15 +205,7 @@ fn note(synced: &Synced) -> Option<String> {
 }
 
 fn tell_error(index: usize, error: &GitError, around: &Around<'_>) {
-    let mut message = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        if !message.contains(&text) {
-            message = format!("{message}: {text}");
-        }
-        source = cause.source();
-    }
+    let message = chain_of(error);
     let report = around.shared.report(index);
     if report.source.error.as_ref() != Some(&message) {
         tracing::error!("{}: {message}; what was there before is kept", report.name);
