@@ -15,14 +15,8 @@ pub struct RawMode(());
 impl RawMode {
     /// Enters raw mode: every key goes to the guest, none to our own line discipline.
     pub fn enter() -> io::Result<RawMode> {
-        let stdin = io::stdin();
-        let original = termios::tcgetattr(&stdin)?;
-        let mut raw = original.clone();
-        raw.make_raw();
-        *lock() = Some(original);
-        let guard = RawMode(());
-        termios::tcsetattr(&stdin, OptionalActions::Now, &raw)?;
-        Ok(guard)
+        change(OptionalActions::Now, Termios::make_raw)?;
+        Ok(RawMode(()))
     }
 }
 
@@ -39,14 +33,8 @@ pub struct NoEcho(());
 impl NoEcho {
     /// Stops showing; the end of a line still goes to the reader.
     pub fn enter() -> io::Result<NoEcho> {
-        let stdin = io::stdin();
-        let original = termios::tcgetattr(&stdin)?;
-        let mut silent = original.clone();
-        silent.local_modes.remove(LocalModes::ECHO);
-        *lock() = Some(original);
-        let guard = NoEcho(());
-        termios::tcsetattr(&stdin, OptionalActions::Flush, &silent)?;
-        Ok(guard)
+        change(OptionalActions::Flush, |termios| termios.local_modes.remove(LocalModes::ECHO))?;
+        Ok(NoEcho(()))
     }
 }
 
@@ -104,6 +92,18 @@ pub fn size() -> Option<WindowSize> {
 /// True when keys are typed on standard input.
 pub fn stdin_is_terminal() -> bool {
     io::stdin().is_terminal()
+}
+
+/// Changes the settings of standard input's terminal; [`restore`] undoes that.
+fn change(when: OptionalActions, by: impl FnOnce(&mut Termios)) -> io::Result<()> {
+    let stdin = io::stdin();
+    let original = termios::tcgetattr(&stdin)?;
+    let mut changed = original.clone();
+    by(&mut changed);
+    // First: a panic may come between.
+    *lock() = Some(original);
+    termios::tcsetattr(&stdin, when, &changed).inspect_err(|_| restore())?;
+    Ok(())
 }
 
 fn restore() {
