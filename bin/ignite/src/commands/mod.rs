@@ -50,6 +50,7 @@ pub mod manifests;
 mod many;
 mod network_flags;
 mod object_list;
+mod pruned;
 pub mod pull_source;
 mod selection;
 pub mod vm_flags;

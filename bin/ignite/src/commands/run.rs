@@ -76,9 +76,7 @@ async fn run_one(args: &Args, wish: Vm, context: &Context) -> anyhow::Result<u8>
         if vm.spec.stdin || vm.spec.tty {
             return attach_console(args, engine, &vm, uid, options).await;
         }
-        if !context.is_quiet() {
-            report::note(&format!("{} boots in the background; get in: ignite exec -it {0} sh", vm.metadata.name));
-        }
+        context.note(&format!("{} boots in the background; get in: ignite exec -it {0} sh", vm.metadata.name));
     }
     Ok(0)
 }

@@ -4,7 +4,7 @@ use crate::commands::machine_flags::MachineFlags;
 use crate::commands::many::for_each_vm;
 use crate::commands::vm_flags::parse_label;
 use crate::context::Context;
-use crate::report::{self, Hinted, UsageError};
+use crate::report::{Hinted, UsageError};
 use ignite_api::Size;
 use ignite_api::restart_policy::RestartPolicy;
 use ignite_engine::Change;
@@ -123,10 +123,10 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     };
     for_each_vm(&args.vms, context, async |engine, uid| {
         let updated = engine.update(uid, change.clone()).await?;
-        if !updated.from_next_start.is_empty() && !context.is_quiet() {
+        if !updated.from_next_start.is_empty() {
             let name = &updated.vm.metadata.name;
             let fields = updated.from_next_start.join(" and ");
-            report::note(&format!(
+            context.note(&format!(
                 "{name} runs: the new {fields} will be there from its next start on (ignite restart {name})"
             ));
         }

@@ -4,7 +4,6 @@ use crate::commands::print_line;
 use crate::commands::pull_source::Runtime;
 use crate::commands::vm_flags::PullFlag;
 use crate::context::Context;
-use crate::report;
 use crate::signals::interruptible;
 use ignite_api::ImageSource;
 use ignite_api::reference::InvalidReference;
@@ -54,10 +53,8 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     let progress = context.progress();
     let image = interruptible(context.engine()?.import_image(request, progress.listener())).await?;
     progress.finish();
-    if !context.is_quiet() {
-        let size = image.status.oci_source.map(|source| format!(" ({})", source.size.human())).unwrap_or_default();
-        report::note(&format!("Imported image {}{size}", image.metadata.name));
-    }
+    let size = image.status.oci_source.map(|source| format!(" ({})", source.size.human())).unwrap_or_default();
+    context.note(&format!("Imported image {}{size}", image.metadata.name));
     if let Some(uid) = &image.metadata.uid {
         print_line(uid)?;
     }

@@ -2,7 +2,7 @@
 
 use crate::commands::print_line;
 use crate::context::Context;
-use crate::report::{self, UsageError};
+use crate::report::UsageError;
 use crate::signals::interruptible;
 use ignite_engine::Archive;
 
@@ -32,9 +32,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     let images = interruptible(context.engine()?.load_images(from, progress.listener())).await?;
     progress.finish();
     for image in images {
-        if !context.is_quiet() {
-            report::note(&format!("Loaded image {}", image.metadata.name));
-        }
+        context.note(&format!("Loaded image {}", image.metadata.name));
         if let Some(uid) = &image.metadata.uid {
             print_line(uid)?;
         }

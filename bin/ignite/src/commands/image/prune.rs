@@ -1,9 +1,7 @@
 //! `ignite image prune`.
 
-use crate::commands::print_line;
+use crate::commands::pruned;
 use crate::context::Context;
-use crate::render::text::sanitize;
-use crate::report;
 use crate::signals::interruptible;
 
 /// Flags of `image prune`.
@@ -12,12 +10,7 @@ pub struct Args {}
 
 /// Prints what was removed, and how much that gave back.
 pub async fn run(_args: Args, context: &Context) -> anyhow::Result<u8> {
-    let pruned = interruptible(context.engine()?.prune_images()).await?;
-    for name in &pruned.removed {
-        print_line(sanitize(name))?;
-    }
-    if !context.is_quiet() {
-        report::note(&format!("Total reclaimed space: {}", pruned.freed.human()));
-    }
+    let report = interruptible(context.engine()?.prune_images()).await?;
+    pruned::tell(&report, context)?;
     Ok(0)
 }

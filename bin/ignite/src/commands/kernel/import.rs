@@ -3,7 +3,6 @@
 use crate::commands::print_line;
 use crate::commands::pull_source::Runtime;
 use crate::context::Context;
-use crate::report;
 use crate::signals::interruptible;
 use ignite_engine::{ImportKernel, KernelSourceArg};
 use std::path::{Path, PathBuf};
@@ -54,9 +53,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     let progress = context.progress();
     let kernel = interruptible(context.engine()?.import_kernel(request, progress.listener())).await?;
     progress.finish();
-    if !context.is_quiet() {
-        report::note(&format!("Imported kernel {} ({})", kernel.metadata.name, kernel.status.version));
-    }
+    context.note(&format!("Imported kernel {} ({})", kernel.metadata.name, kernel.status.version));
     if let Some(uid) = &kernel.metadata.uid {
         print_line(uid)?;
     }

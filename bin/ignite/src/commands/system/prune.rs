@@ -1,9 +1,7 @@
 //! `ignite system prune`.
 
-use crate::commands::print_line;
+use crate::commands::pruned;
 use crate::context::Context;
-use crate::render::text::sanitize;
-use crate::report;
 use crate::signals::interruptible;
 use ignite_api::Size;
 
@@ -20,16 +18,12 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     let engine = context.engine()?;
     let mut freed = 0;
     if args.all {
-        for pruned in [interruptible(engine.prune_images()).await?, interruptible(engine.prune_kernels()).await?] {
-            for name in &pruned.removed {
-                print_line(sanitize(name))?;
-            }
-            freed += pruned.freed.as_bytes();
+        for report in [interruptible(engine.prune_images()).await?, interruptible(engine.prune_kernels()).await?] {
+            pruned::list(&report)?;
+            freed += report.freed.as_bytes();
         }
     }
     freed += interruptible(engine.sweep_space()).await?.as_bytes();
-    if !context.is_quiet() {
-        report::note(&format!("Total reclaimed space: {}", Size::bytes(freed).human()));
-    }
+    pruned::tell_freed(Size::bytes(freed), context);
     Ok(0)
 }
