@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 
+use super::blocks::{BlockSource, Blocks};
 use super::lzop::{self, Lzop};
 use bzip2::read::{BzDecoder, MultiBzDecoder};
 use flate2::read::{GzDecoder, MultiGzDecoder};
@@ -57,9 +58,9 @@ impl Compression {
                 let decoder = LzmaReader::new_mem_limit(stream, XZ_MEMORY_KIB, None).map_err(io::Error::other)?;
                 Box::new(decoder)
             }
-            Compression::Lz4Legacy => Box::new(Lz4Legacy::new(stream)?),
+            Compression::Lz4Legacy => Box::new(Lz4Legacy::open(stream)?),
             Compression::Bzip2 => Box::new(BzDecoder::new(stream)),
-            Compression::Lzop => Box::new(Lzop::new(stream)?),
+            Compression::Lzop => Box::new(Lzop::open(stream)?),
         })
     }
 
@@ -82,22 +83,21 @@ impl Compression {
 /// Legacy lz4 frames, the only ones that kernels use: a magic number, then blocks led by their compressed length.
 struct Lz4Legacy<R> {
     stream: R,
-    block: Vec<u8>,
-    at: usize,
-    is_at_end: bool,
 }
 
 impl<R: Read> Lz4Legacy<R> {
-    fn new(mut stream: R) -> io::Result<Lz4Legacy<R>> {
+    fn open(mut stream: R) -> io::Result<Blocks<Lz4Legacy<R>>> {
         let mut magic = [0; 4];
         stream.read_exact(&mut magic)?;
         if magic != LZ4_LEGACY_MAGIC {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "not a legacy lz4 frame"));
         }
-        Ok(Lz4Legacy { stream, block: Vec::new(), at: 0, is_at_end: false })
+        Ok(Blocks::of(Lz4Legacy { stream }))
     }
+}
 
-    fn next_block(&mut self) -> io::Result<()> {
+impl<R: Read> BlockSource for Lz4Legacy<R> {
+    fn next_block(&mut self, block: &mut Vec<u8>) -> io::Result<bool> {
         let mut len = [0; 4];
         let found = read_up_to(&mut self.stream, &mut len)?;
         let len = u32::from_le_bytes(len) as usize;
@@ -105,33 +105,17 @@ impl<R: Read> Lz4Legacy<R> {
         let bound = LZ4_BLOCK + LZ4_BLOCK / 255 + 16;
         let mut compressed = vec![0; if found == 4 && len <= bound { len } else { 0 }];
         let read = read_up_to(&mut self.stream, &mut compressed)?;
-        self.at = 0;
-        self.block.clear();
-        self.is_at_end = true;
         if read == 0 {
-            return Ok(());
+            return Ok(false);
         }
         if read < compressed.len() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        self.is_at_end = false;
-        self.block.resize(LZ4_BLOCK, 0);
-        let len = lz4_flex::block::decompress_into(&compressed, &mut self.block)
+        block.resize(LZ4_BLOCK, 0);
+        let len = lz4_flex::block::decompress_into(&compressed, block)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        self.block.truncate(len);
-        Ok(())
-    }
-}
-
-impl<R: Read> Read for Lz4Legacy<R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        while self.at == self.block.len() && !self.is_at_end {
-            self.next_block()?;
-        }
-        let now = out.len().min(self.block.len() - self.at);
-        out[..now].copy_from_slice(&self.block[self.at..self.at + now]);
-        self.at += now;
-        Ok(now)
+        block.truncate(len);
+        Ok(true)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Files of `lzop`, which is what a kernel that is "lzo" holds (lzop's `doc/lzop.1`, Linux' `lib/decompress_unlzo.c`).
 
+use super::blocks::{BlockSource, Blocks};
 use std::io::{self, Read};
 
 /// First bytes of a file.
@@ -16,17 +17,14 @@ const CRC32_OF_CONTENT: u32 = 1 << 8;
 const CRC32_OF_COMPRESSED: u32 = 1 << 9;
 const HAS_FILTER: u32 = 1 << 11;
 
-/// Reads what a file holds, block by block. Checksums are skipped: the content is told by its use.
+/// What a file holds. Checksums are skipped: the content is told by its use.
 pub(super) struct Lzop<R> {
     stream: R,
     flags: u32,
-    block: Vec<u8>,
-    at: usize,
-    is_at_end: bool,
 }
 
 impl<R: Read> Lzop<R> {
-    pub(super) fn new(mut stream: R) -> io::Result<Lzop<R>> {
+    pub(super) fn open(mut stream: R) -> io::Result<Blocks<Lzop<R>>> {
         let mut magic = [0; MAGIC.len()];
         stream.read_exact(&mut magic)?;
         if magic != MAGIC {
@@ -48,16 +46,15 @@ impl<R: Read> Lzop<R> {
             let length = u32::from_be_bytes(array(&mut stream)?);
             skip(&mut stream, u64::from(length) + 4)?;
         }
-        Ok(Lzop { stream, flags, block: Vec::new(), at: 0, is_at_end: false })
+        Ok(Blocks::of(Lzop { stream, flags }))
     }
+}
 
-    fn next_block(&mut self) -> io::Result<()> {
-        self.at = 0;
-        self.block.clear();
+impl<R: Read> BlockSource for Lzop<R> {
+    fn next_block(&mut self, block: &mut Vec<u8>) -> io::Result<bool> {
         let length = u32::from_be_bytes(array(&mut self.stream)?) as usize;
         if length == 0 {
-            self.is_at_end = true;
-            return Ok(());
+            return Ok(false);
         }
         let compressed = u32::from_be_bytes(array(&mut self.stream)?) as usize;
         if length > MAX_BLOCK || compressed > length || compressed == 0 {
@@ -71,27 +68,15 @@ impl<R: Read> Lzop<R> {
         skip(&mut self.stream, 4 * checksums)?;
         let mut bytes = vec![0; compressed];
         self.stream.read_exact(&mut bytes)?;
-        self.block = match compressed == length {
+        *block = match compressed == length {
             true => bytes,
             false => lzokay_native::decompress_all(&bytes, Some(length))
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?,
         };
-        if self.block.len() != length {
+        if block.len() != length {
             return Err(invalid("a block of lzop is not as long as it says"));
         }
-        Ok(())
-    }
-}
-
-impl<R: Read> Read for Lzop<R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        while self.at == self.block.len() && !self.is_at_end {
-            self.next_block()?;
-        }
-        let now = out.len().min(self.block.len() - self.at);
-        out[..now].copy_from_slice(&self.block[self.at..self.at + now]);
-        self.at += now;
-        Ok(now)
+        Ok(true)
     }
 }
 
@@ -146,7 +131,7 @@ mod tests {
 
     fn read(bytes: &[u8]) -> io::Result<Vec<u8>> {
         let mut out = Vec::new();
-        Lzop::new(bytes)?.read_to_end(&mut out).map(|_| out)
+        Lzop::open(bytes)?.read_to_end(&mut out).map(|_| out)
     }
 
     #[test]

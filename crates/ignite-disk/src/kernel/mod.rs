@@ -1,5 +1,6 @@
 //! Kernels made ready to boot, from wherever they come.
 
+mod blocks;
 mod deb;
 mod decompress;
 mod depmod;
