@@ -5,7 +5,8 @@ use ignite_api::health::Health;
 use ignite_api::{Phase, Vm};
 use ignite_store::Paths;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
@@ -112,8 +113,11 @@ fn escaped(text: &str) -> String {
 
 /// Tells of these VMs.
 pub fn encode(mut encoder: DescriptorEncoder<'_>, samples: &[Sample<'_>]) -> Result<(), std::fmt::Error> {
-    phases(&mut encoder, samples)?;
-    healths(&mut encoder, samples)?;
+    let phase = ("ignite_vm_phase", "phase", "1 for the phase that a VM is in, 0 for the others");
+    states(&mut encoder, phase, samples, &Phase::ALL, |s| Some(s.vm.status.phase))?;
+    let what = "1 for the health of a running VM that has a health check, 0 for the others";
+    let health = |s: &Sample<'_>| Some(s.vm.status.health.as_ref()?.state);
+    states(&mut encoder, ("ignite_vm_health", "health", what), samples, &Health::ALL, health)?;
     let what = "Times that a VM has been started";
     counters(&mut encoder, ("ignite_vm_starts", what, None), samples, |s| Some(f64::from(s.vm.status.starts)))?;
     let what = "Memory that a VM is given";
@@ -143,76 +147,63 @@ pub fn encode(mut encoder: DescriptorEncoder<'_>, samples: &[Sample<'_>]) -> Res
 
 type Description<'a> = (&'a str, &'a str, Option<&'a Unit>);
 
-/// A metric without a sample is not named: its family would be empty.
 fn gauges(
     encoder: &mut DescriptorEncoder<'_>,
-    (name, what, unit): Description<'_>,
+    description: Description<'_>,
     samples: &[Sample<'_>],
     value: impl Fn(&Sample<'_>) -> Option<u64>,
 ) -> Result<(), std::fmt::Error> {
-    let mut values = samples.iter().filter_map(|sample| Some((sample, value(sample)?))).peekable();
-    if values.peek().is_none() {
-        return Ok(());
-    }
-    let kind = prometheus_client::metrics::MetricType::Gauge;
-    let mut descriptor = encoder.encode_descriptor(name, what, unit, kind)?;
-    for (sample, value) in values {
+    family(encoder, description, MetricType::Gauge, samples, value, |family, sample, value| {
         let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-        gauge.encode(descriptor.encode_family(&sample.labels())?)?;
-    }
-    Ok(())
+        gauge.encode(family.encode_family(&sample.labels())?)
+    })
 }
 
 fn counters(
     encoder: &mut DescriptorEncoder<'_>,
-    (name, what, unit): Description<'_>,
+    description: Description<'_>,
     samples: &[Sample<'_>],
     value: impl Fn(&Sample<'_>) -> Option<f64>,
+) -> Result<(), std::fmt::Error> {
+    family(encoder, description, MetricType::Counter, samples, value, |family, sample, value| {
+        ConstCounter::new(value).encode(family.encode_family(&sample.labels())?)
+    })
+}
+
+/// 1 for the state that something is in, 0 for all others that it could be in.
+fn states<T: Copy + PartialEq + std::fmt::Display>(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, label, what): (&str, &'static str, &str),
+    samples: &[Sample<'_>],
+    all: &[T],
+    current: impl Fn(&Sample<'_>) -> Option<T>,
+) -> Result<(), std::fmt::Error> {
+    family(encoder, (name, what, None), MetricType::Gauge, samples, current, |family, sample, current| {
+        for state in all {
+            let mut labels = sample.labels();
+            labels.push((label, state.to_string()));
+            ConstGauge::new(i64::from(current == *state)).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    })
+}
+
+/// A metric without a sample is not named: its family would be empty.
+fn family<T>(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, what, unit): Description<'_>,
+    kind: MetricType,
+    samples: &[Sample<'_>],
+    value: impl Fn(&Sample<'_>) -> Option<T>,
+    tell: impl Fn(&mut MetricEncoder<'_>, &Sample<'_>, T) -> Result<(), std::fmt::Error>,
 ) -> Result<(), std::fmt::Error> {
     let mut values = samples.iter().filter_map(|sample| Some((sample, value(sample)?))).peekable();
     if values.peek().is_none() {
         return Ok(());
     }
-    let kind = prometheus_client::metrics::MetricType::Counter;
-    let mut descriptor = encoder.encode_descriptor(name, what, unit, kind)?;
+    let mut family = encoder.encode_descriptor(name, what, unit, kind)?;
     for (sample, value) in values {
-        ConstCounter::new(value).encode(descriptor.encode_family(&sample.labels())?)?;
-    }
-    Ok(())
-}
-
-fn healths(encoder: &mut DescriptorEncoder<'_>, samples: &[Sample<'_>]) -> Result<(), std::fmt::Error> {
-    let mut known = samples.iter().filter_map(|sample| Some((sample, sample.vm.status.health.as_ref()?))).peekable();
-    if known.peek().is_none() {
-        return Ok(());
-    }
-    let what = "1 for the health of a running VM that has a health check, 0 for the others";
-    let kind = prometheus_client::metrics::MetricType::Gauge;
-    let mut descriptor = encoder.encode_descriptor("ignite_vm_health", what, None, kind)?;
-    for (sample, status) in known {
-        for health in Health::ALL {
-            let mut labels = sample.labels();
-            labels.push(("health", health.to_string()));
-            ConstGauge::new(i64::from(status.state == health)).encode(descriptor.encode_family(&labels)?)?;
-        }
-    }
-    Ok(())
-}
-
-fn phases(encoder: &mut DescriptorEncoder<'_>, samples: &[Sample<'_>]) -> Result<(), std::fmt::Error> {
-    if samples.is_empty() {
-        return Ok(());
-    }
-    let what = "1 for the phase that a VM is in, 0 for the others";
-    let kind = prometheus_client::metrics::MetricType::Gauge;
-    let mut descriptor = encoder.encode_descriptor("ignite_vm_phase", what, None, kind)?;
-    for sample in samples {
-        for phase in Phase::ALL {
-            let mut labels = sample.labels();
-            labels.push(("phase", phase.to_string()));
-            let gauge = ConstGauge::new(i64::from(sample.vm.status.phase == phase));
-            gauge.encode(descriptor.encode_family(&labels)?)?;
-        }
+        tell(&mut family, sample, value)?;
     }
     Ok(())
 }
