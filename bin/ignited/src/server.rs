@@ -15,10 +15,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use ignite::report::{Hinted, UsageError};
+use ignite_engine::SocketNames;
 use ignite_engine::metrics::Format;
 use ring::hmac;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::{TcpListener, UnixListener};
@@ -44,8 +44,7 @@ pub struct Told {
 /// A Unix socket that goes with its owner.
 pub struct Socket {
     listener: UnixListener,
-    path: PathBuf,
-    link: Option<PathBuf>,
+    names: SocketNames,
 }
 
 impl Socket {
@@ -56,42 +55,19 @@ impl Socket {
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir).with_context(failed)?;
         }
-        remove(path).with_context(failed)?;
-        let listener = UnixListener::bind(path).with_context(failed)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).with_context(failed)?;
-        if let Some(link) = &link {
-            remove(link).with_context(failed)?;
-            std::os::unix::fs::symlink(path, link).with_context(failed)?;
-        }
-        Ok(Socket { listener, path: path.to_owned(), link })
+        let (listener, names) = SocketNames::bind(path.to_owned(), link).with_context(failed)?;
+        Ok(Socket { listener, names })
     }
 
     /// Serves until the future is dropped; then the socket is gone.
     pub async fn serve(self, told: Told) -> anyhow::Result<()> {
-        let Socket { listener, path, link } = self;
-        let _goes = Goes(path, link);
+        let Socket { listener, names: _names } = self;
         let router = Router::new()
             .route("/metrics", get(metrics))
             .route("/status", get(status))
             .route("/sync", post(sync))
             .with_state(told);
         axum::serve(listener, router).await.context("serving status broke")
-    }
-}
-
-struct Goes(PathBuf, Option<PathBuf>);
-
-impl Drop for Goes {
-    fn drop(&mut self) {
-        let _ = remove(&self.0);
-        let _ = self.1.as_deref().map(remove);
-    }
-}
-
-fn remove(path: &Path) -> std::io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 

@@ -72,6 +72,7 @@ pub use ignite_oci::{
     ArchiveCompression, ContainerdOptions, HistoryEntry, Keeper, Platform, Proxies, PullOptions, registry_of,
 };
 pub use ignite_supervisor::metrics;
+pub use ignite_supervisor::private_socket::SocketNames;
 pub use image_content::{Archive, Damage, ImageVerdict};
 pub use images::{ImportImage, PruneReport, PullPolicy};
 pub use kernels::{ImportKernel, KernelSourceArg};

@@ -24,6 +24,7 @@ pub mod launch;
 pub mod life;
 pub mod metrics;
 pub mod metrics_socket;
+pub mod private_socket;
 pub mod restart;
 pub mod rotate;
 pub mod run;

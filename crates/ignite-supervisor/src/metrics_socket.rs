@@ -2,6 +2,7 @@
 
 use crate::error::SupervisorError;
 use crate::metrics::{Format, Process, Sample, encode};
+use crate::private_socket::SocketNames;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
@@ -14,9 +15,6 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 use std::convert::Infallible;
-use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
@@ -32,7 +30,7 @@ const CONNECTION_DEADLINE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct MetricsSocket {
     _serving: JoinSet<()>,
-    link: PathBuf,
+    _names: SocketNames,
 }
 
 impl MetricsSocket {
@@ -40,31 +38,13 @@ impl MetricsSocket {
     /// deeper than a socket's path can be.
     pub fn start(uid: &Uid, vms: Objects<Vm>, paths: &Paths) -> Result<MetricsSocket, SupervisorError> {
         let socket = paths.metrics_socket(uid);
-        let link = paths.metrics_link(uid);
         let failed = |source| SupervisorError::Listen { path: socket.clone(), source };
-        let listener = UnixListener::bind(&socket).map_err(failed)?;
-        std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
-        // One that was killed has left it.
-        remove(&link).map_err(failed)?;
-        std::os::unix::fs::symlink(&socket, &link).map_err(failed)?;
+        let link = paths.metrics_link(uid);
+        let (listener, names) = SocketNames::bind(socket.clone(), Some(link)).map_err(failed)?;
         let told = Arc::new(Told { uid: uid.clone(), vms, paths: paths.clone() });
         let mut serving = JoinSet::new();
         serving.spawn(accept(listener, told));
-        Ok(MetricsSocket { _serving: serving, link })
-    }
-}
-
-impl Drop for MetricsSocket {
-    fn drop(&mut self) {
-        // The socket itself goes with the run directory.
-        let _ = remove(&self.link);
-    }
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+        Ok(MetricsSocket { _serving: serving, _names: names })
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::console::write_console;
 use crate::control::{Channel, ControlReply, ControlRequest, Reader, SessionCommand, SessionEvent, Writer};
 use crate::error::SupervisorError;
+use crate::private_socket;
 use crate::restart::AskedBy;
 use crate::shared::{Command, Shared, TaskInput, executed_for, exit_event, feed_stdin};
 use bytes::Bytes;
@@ -10,10 +11,9 @@ use ignite_agent_protocol::client::{OpenError, Stream, StreamEvent};
 use ignite_agent_protocol::message::{Open, Opened, StreamExit, StreamRequest};
 use std::future::Future;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -35,8 +35,7 @@ impl Server {
     /// Listens on `socket` (mode 0600) and serves until [`Server::drain`].
     pub fn start(socket: &Path, shared: Shared) -> Result<Server, SupervisorError> {
         let failed = |source| SupervisorError::Listen { path: socket.to_owned(), source };
-        let listener = UnixListener::bind(socket).map_err(failed)?;
-        std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        let listener = private_socket::bind(socket).map_err(failed)?;
         let (close, mut closed) = oneshot::channel();
         let accepting = tokio::spawn(async move {
             let mut connections = JoinSet::new();
