@@ -117,6 +117,7 @@ pub fn find_disk(disk: &Disk) -> Option<PathBuf> {
                 .ok()?
         }
         Disk::Index(index) => virtio_disk_name(*index),
+        Disk::Pmem(index) => format!("pmem{index}"),
     };
     let device = PathBuf::from("/dev").join(&name);
     device.exists().then_some(device)

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  at once     what is not below: virtio's buses, the console (the agent's channel), disks, overlayfs, ext4
-//!  by device   net, vsock: when the VMM has such a device
+//!  by device   net, vsock, persistent memory: when the VMM has such a device
 //!  machine     button, evdev: a task's PID 1 does not look at the power button
 //!  late        rng, balloon, pvpanic: beside the task, when nothing else wants the CPU
 //!  on demand   fuse
@@ -22,6 +22,7 @@ const MODULE_INIT_COMPRESSED_FILE: libc::c_int = 4;
 /// Virtio device types (virtio 1.2, section 5).
 const VIRTIO_NET: u32 = 1;
 const VIRTIO_VSOCK: u32 = 19;
+const VIRTIO_PMEM: u32 = 27;
 
 /// When a module is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +101,7 @@ fn when(path: &Path) -> When {
     match name.split('.').next().unwrap_or_default().replace('-', "_").as_str() {
         "failover" | "net_failover" | "virtio_net" => When::Device(VIRTIO_NET),
         "vsock" | "vmw_vsock_virtio_transport_common" | "vmw_vsock_virtio_transport" => When::Device(VIRTIO_VSOCK),
+        "libnvdimm" | "nd_virtio" | "virtio_pmem" | "nd_btt" | "nd_pmem" => When::Device(VIRTIO_PMEM),
         "button" | "evdev" => When::Machine,
         "virtio_rng" | "rng_core" | "virtio_balloon" | "pvpanic" | "pvpanic_mmio" => When::Late,
         "fuse" => When::OnDemand,

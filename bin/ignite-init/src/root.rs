@@ -69,11 +69,19 @@ fn mount_disk(disk: &Disk, target: &str, flags: MountFlags, uevents: &Uevents) -
     let what = match disk {
         Disk::Serial(serial) => format!("disk {serial}"),
         Disk::Index(index) => format!("disk number {index}"),
+        Disk::Pmem(index) => format!("persistent memory number {index}"),
     };
     let device = uevents.wait_for(&what, || find_disk(disk))?;
     let doing = || format!("mount {what} ({})", device.display());
     ensure_initramfs_dir(target)?;
-    mount(&device, target, "ext4", flags, None).doing(doing)?;
+    let mounted = match disk {
+        // The host's pages themselves, with no copy in the guest's cache; an ext4 or a kernel that cannot mounts as ever.
+        Disk::Pmem(_) => {
+            mount(&device, target, "ext4", flags, Some(c"dax")).or_else(|_| mount(&device, target, "ext4", flags, None))
+        }
+        Disk::Serial(_) | Disk::Index(_) => mount(&device, target, "ext4", flags, None),
+    };
+    mounted.doing(doing)?;
     rustix::fs::open(target, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).doing(doing)
 }
 

@@ -159,6 +159,8 @@ pub enum Disk {
     Serial(String),
     /// By position: 0 is the first virtio disk (`vda`).
     Index(u32),
+    /// By position among the persistent memories: 0 is `pmem0`. Mounted with DAX where the kernel can.
+    Pmem(u32),
 }
 
 /// A disk to mount.

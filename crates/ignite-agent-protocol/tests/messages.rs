@@ -91,6 +91,9 @@ fn messages_of_generation_1_are_frozen() {
     check("guest pong", &GuestMessage::Pong { nonce: 1 }, l);
     check("guest log", &GuestMessage::Log { level: "warn".into(), message: "x".into() }, l);
     check("root private", &Root::Private { disk: Disk::Index(0) }, l);
+    let base = Disk::Pmem(0);
+    let root = Root::Overlay { base, writable: Disk::Index(0), direct_dirs: Vec::new() };
+    check("root on persistent memory", &root, l);
     check("role machine", &Role::Machine { args: vec!["/sbin/init".into()], env: Default::default() }, l);
     check("role idle", &Role::Idle, l);
     check("open exec", &Open::Exec(process()), l);

@@ -100,6 +100,8 @@ mod tests {
             virtio_net: Absent,
             virtio_console: Builtin,
             virtio_vsock: Builtin,
+            virtio_pmem: Absent,
+            fs_dax: Absent,
             fuse: Absent,
             pvh: Builtin,
         }

@@ -4,6 +4,7 @@ use crate::create::{BASE_LINK, IMAGE_RECORD};
 use crate::engine::{Engine, title};
 use crate::error::EngineError;
 use crate::guest_files::read_copy_files;
+use crate::pmem;
 use crate::ssh_keys;
 use crate::volumes;
 use ignite_agent_protocol::message::{Configure, Disk, Dns, Process, Role as GuestRole, Root, WindowSize};
@@ -12,10 +13,11 @@ use ignite_api::network::{DnsConfig, dhcp_interfaces};
 use ignite_api::run_spec::{ProcessSpec, Role, decide_role};
 use ignite_api::vm::{HugePages, RootDisk};
 use ignite_api::{Image, Uid, Vm};
+use ignite_disk::KernelFeatures;
 use ignite_store::StoreError;
 use ignite_supervisor::Launch;
 use ignite_supervisor::launch::{LaunchBoot, LaunchDrive, LaunchNetwork};
-use ignite_vmm::DriveLocator;
+use ignite_vmm::{Capabilities, DriveLocator};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -33,8 +35,8 @@ const BOOT_TIMEOUT_MS: u64 = 180_000;
 /// What was decided on the host for this start.
 pub(crate) struct Decided {
     pub(crate) driver: String,
-    pub(crate) program: PathBuf,
-    pub(crate) locator: DriveLocator,
+    pub(crate) kernel_features: KernelFeatures,
+    pub(crate) capabilities: Capabilities,
     pub(crate) network: String,
     pub(crate) is_limited_by_vmm: bool,
     pub(crate) kernel: PathBuf,
@@ -57,7 +59,8 @@ impl Engine {
         let image = self.image_of(uid)?;
         let role = decide_role(&vm.spec, &image.status.config, image.status.has_init)
             .map_err(|source| EngineError::NothingToRun { image: image.metadata.name.clone(), source })?;
-        let drives = self.drives(vm, uid, decided.modules)?;
+        let locator = &decided.capabilities.drive_locator;
+        let drives = self.drives(vm, uid, &decided)?;
         let process = self.with_secret_env(vm)?.process_for(&image.status.config);
         let dir = self.paths.vm(uid);
         let mut files = read_copy_files(&vm.spec.copy_files)?;
@@ -69,12 +72,12 @@ impl Engine {
             data_dir: self.paths.data().to_owned(),
             run_dir: self.paths.run().to_owned(),
             driver: decided.driver,
-            program: decided.program,
+            program: decided.capabilities.program.clone(),
             configure: Configure {
                 hostname: hostname(vm),
-                root: root_of(vm.spec.root_disk, &drives, &decided.locator),
-                modules: locate("modules", &drives, &decided.locator),
-                volumes: volumes::mounts(&vm.spec.storage, |id| locate(id, &drives, &decided.locator)),
+                root: root_of(vm.spec.root_disk, &drives, locator),
+                modules: locate("modules", &drives, locator),
+                volumes: volumes::mounts(&vm.spec.storage, |id| locate(id, &drives, locator)),
                 interfaces: Vec::new(),
                 dns: vm.spec.dns_config.as_ref().map(dns),
                 hosts: Vec::new(),
@@ -114,24 +117,27 @@ impl Engine {
         })
     }
 
-    fn drives(&self, vm: &Vm, uid: &Uid, modules: Option<PathBuf>) -> Result<Vec<LaunchDrive>, EngineError> {
+    fn drives(&self, vm: &Vm, uid: &Uid, decided: &Decided) -> Result<Vec<LaunchDrive>, EngineError> {
         let limits = vm.spec.storage.limits;
         let drive = |id: &str, path, is_read_only| LaunchDrive {
             id: id.to_owned(),
             path,
             is_read_only,
+            is_pmem: false,
             is_volume: false,
             limits,
         };
         let mut drives = Vec::new();
         if vm.spec.root_disk == RootDisk::Overlay {
             let link = self.paths.vm(uid).join(BASE_LINK);
-            let base = std::fs::canonicalize(&link).map_err(EngineError::file("find the base disk", link))?;
-            drives.push(drive("base", base, true));
+            let base = std::fs::canonicalize(&link).map_err(EngineError::file("find the base disk", &link))?;
+            let len = std::fs::metadata(&base).map_err(EngineError::file("find the base disk", &base))?.len();
+            let is_pmem = pmem::is_for(vm, &decided.capabilities, &decided.kernel_features, len);
+            drives.push(LaunchDrive { is_pmem, ..drive("base", base, true) });
         }
         drives.push(drive("disk", self.paths.vm_disk(uid), false));
-        if let Some(path) = modules {
-            drives.push(drive("modules", path, true));
+        if let Some(path) = &decided.modules {
+            drives.push(drive("modules", path.clone(), true));
         }
         drives.extend(volumes::drives(&vm.spec.storage)?);
         Ok(drives)
@@ -162,10 +168,14 @@ fn dns(wanted: &DnsConfig) -> Dns {
 }
 
 fn locate(id: &str, drives: &[LaunchDrive], locator: &DriveLocator) -> Option<Disk> {
-    let index = drives.iter().position(|drive| drive.id == id)?;
-    Some(match locator {
-        DriveLocator::Serial => Disk::Serial(id.to_owned()),
-        DriveLocator::Index => Disk::Index(u32::try_from(index).ok()?),
+    let wanted = drives.iter().find(|drive| drive.id == id)?;
+    // Disks and persistent memories are numbered apart.
+    let alike = drives.iter().filter(|drive| drive.is_pmem == wanted.is_pmem);
+    let index = u32::try_from(alike.take_while(|drive| drive.id != id).count()).ok()?;
+    Some(match (locator, wanted.is_pmem) {
+        (_, true) => Disk::Pmem(index),
+        (DriveLocator::Serial, false) => Disk::Serial(id.to_owned()),
+        (DriveLocator::Index, false) => Disk::Index(index),
     })
 }
 
@@ -254,6 +264,7 @@ mod tests {
             id: id.to_owned(),
             path: PathBuf::new(),
             is_read_only: true,
+            is_pmem: false,
             is_volume: false,
             limits: DiskLimits::default(),
         };
@@ -265,6 +276,9 @@ mod tests {
             root_of(RootDisk::Overlay, &drives, &DriveLocator::Index),
             Root::Overlay { base: Disk::Index(0), .. }
         ));
+        let with_pmem = [LaunchDrive { is_pmem: true, ..drive("base") }, drive("disk"), drive("modules")];
+        let found = ["base", "disk", "modules"].map(|id| locate(id, &with_pmem, &DriveLocator::Index));
+        assert_eq!(found, [Some(Disk::Pmem(0)), Some(Disk::Index(0)), Some(Disk::Index(1))]);
         assert!(matches!(
             root_of(RootDisk::Private, &drives[1..], &DriveLocator::Index),
             Root::Private { disk: Disk::Index(0) }

@@ -42,6 +42,7 @@ mod logs;
 mod networks;
 mod observe;
 mod pause;
+mod pmem;
 mod pod;
 mod progress;
 mod reconfigure;

@@ -115,8 +115,8 @@ impl Engine {
         let modules = kernel_dir.join("modules.ext4");
         let decided = Decided {
             driver: driver.name().to_owned(),
-            program: capabilities.program,
-            locator: capabilities.drive_locator,
+            kernel_features: self.kernel_info(&kernel_uid)?.features,
+            capabilities,
             network,
             is_limited_by_vmm,
             kernel: kernel_dir.join("vmlinux"),

@@ -208,6 +208,7 @@ pub(crate) fn drives(storage: &StorageSpec) -> Result<Vec<LaunchDrive>, EngineEr
             id: id(index),
             path,
             is_read_only: volume.read_only,
+            is_pmem: false,
             is_volume: true,
             limits: storage.limits,
         });

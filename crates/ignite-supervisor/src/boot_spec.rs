@@ -56,6 +56,7 @@ pub(crate) fn boot_spec(launch: &Launch, attachment: &mut Attachment) -> BootSpe
                 id: drive.id.clone(),
                 path: drive.path.clone(),
                 is_read_only: drive.is_read_only,
+                is_pmem: drive.is_pmem,
                 limits: DriveLimits { operations: drive.limits.iops, bytes: drive.limits.bytes_per_second },
             })
             .collect(),

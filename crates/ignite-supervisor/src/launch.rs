@@ -83,6 +83,9 @@ pub struct LaunchDrive {
     pub path: PathBuf,
     /// The guest cannot write to it.
     pub is_read_only: bool,
+    /// It is shown as persistent memory.
+    #[serde(default)]
+    pub is_pmem: bool,
     /// It is its owner's: locked while the VM lives.
     #[serde(default)]
     pub is_volume: bool,

@@ -64,6 +64,7 @@ mod tests {
             id: "volume-0".into(),
             path: path.to_owned(),
             is_read_only,
+            is_pmem: false,
             is_volume: true,
             limits: DiskLimits::default(),
         }

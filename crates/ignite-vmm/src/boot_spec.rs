@@ -75,6 +75,9 @@ impl BootSpec {
             if self.drives[..index].iter().any(|other| other.id == drive.id) {
                 return invalid(format!("drives[{index}].id"), "must be unique");
             }
+            if drive.is_pmem && (!drive.is_read_only || drive.limits != DriveLimits::default()) {
+                return invalid(format!("drives[{index}].is_pmem"), "must be read-only and without limits");
+            }
             if [drive.limits.operations, drive.limits.bytes].contains(&Some(0)) {
                 return invalid(format!("drives[{index}].limits"), "must be at least 1 per second");
             }
@@ -134,6 +137,8 @@ pub struct Drive {
     pub path: PathBuf,
     /// The guest cannot write to it.
     pub is_read_only: bool,
+    /// The guest has it as persistent memory, from which it reads the host's own pages: read-only and without limits.
+    pub is_pmem: bool,
     /// How much the guest may do with it.
     pub limits: DriveLimits,
 }
@@ -152,7 +157,7 @@ pub struct DriveLimits {
 pub enum DriveLocator {
     /// By its id, which is the virtio serial.
     Serial,
-    /// By its position in [`BootSpec::drives`].
+    /// By its position among those of [`BootSpec::drives`] that are disks, or among those that are persistent memory.
     Index,
 }
 
@@ -262,6 +267,7 @@ mod tests {
                 id: "base".into(),
                 path: "a".into(),
                 is_read_only: true,
+                is_pmem: false,
                 limits: DriveLimits::default(),
             }],
             nics: vec![Nic {
@@ -283,7 +289,7 @@ mod tests {
     #[test]
     fn what_could_change_an_options_meaning_is_refused() {
         type Change = fn(&mut BootSpec);
-        let cases: [(&str, Change); 18] = [
+        let cases: [(&str, Change); 20] = [
             ("id", |spec| spec.id.clear()),
             ("id", |spec| spec.id = "a,process=x".into()),
             ("id", |spec| spec.id = "a".repeat(65)),
@@ -297,6 +303,8 @@ mod tests {
             ("drives[0].id", |spec| spec.drives[0].id = "x,serial=y".into()),
             ("drives[1].id", |spec| spec.drives.push(spec.drives[0].clone())),
             ("drives[0].limits", |spec| spec.drives[0].limits.operations = Some(0)),
+            ("drives[0].is_pmem", |spec| (spec.drives[0].is_pmem, spec.drives[0].is_read_only) = (true, false)),
+            ("drives[0].is_pmem", |spec| (spec.drives[0].is_pmem, spec.drives[0].limits.bytes) = (true, Some(1))),
             ("nics[0].limits", |spec| spec.nics[0].limits.send = Some(TrafficLimit { rate: 1, burst: 0 })),
             ("nics[0].mac", |spec| spec.nics[0].mac = "52:54:00:12:34:56,x=y".into()),
             ("nics[0].mac", |spec| spec.nics[0].mac = "53:54:00:12:34:56".into()),

@@ -39,6 +39,12 @@ pub(crate) const NO_CPU_TEMPLATES: &str = "it has no CPU templates";
 pub(crate) const CPU_TEMPLATE_HINT: &str =
     "CPU templates are Firecracker's (--vmm firecracker, where KVM runs guests); or go without --cpu-template";
 
+/// Refuses a drive as persistent memory: who asks has not looked at [`Capabilities::has_pmem`].
+pub(crate) fn no_pmem(vmm: &str) -> VmmError {
+    let why = "this version has no persistent memory".to_owned();
+    VmmError::Unfit { vmm: vmm.to_owned(), why, hint: "give it the file as a disk".to_owned() }
+}
+
 /// The VMM for a VM.
 pub struct Choice {
     /// Its driver.
@@ -153,6 +159,7 @@ mod tests {
             needs_vsock: true,
             describes_devices: true,
             limits_traffic: true,
+            has_pmem: true,
             has_huge_pages: true,
             has_cpu_templates: true,
             max_vcpu_count: 32,

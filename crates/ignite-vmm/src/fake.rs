@@ -135,6 +135,7 @@ impl Driver for FakeDriver {
             needs_vsock: false,
             describes_devices: true,
             limits_traffic: true,
+            has_pmem: false,
             has_huge_pages: true,
             has_cpu_templates: true,
             max_vcpu_count: 32,

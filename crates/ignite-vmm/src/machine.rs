@@ -44,6 +44,8 @@ pub struct Capabilities {
     pub describes_devices: bool,
     /// It keeps a NIC's traffic to its limits.
     pub limits_traffic: bool,
+    /// It shows a guest read-only files as persistent memory.
+    pub has_pmem: bool,
     /// It backs a guest's memory by huge pages.
     pub has_huge_pages: bool,
     /// It has templates of what a guest sees of the processor.

@@ -146,7 +146,7 @@ impl Row {
     fn drive(&self, name: &str, is_read_only: bool) -> Drive {
         let path = self.dir.path().join(name);
         std::fs::File::create(&path).unwrap().set_len(1024 * 1024).unwrap();
-        Drive { id: name.into(), path, is_read_only, limits: DriveLimits::default() }
+        Drive { id: name.into(), path, is_read_only, is_pmem: false, limits: DriveLimits::default() }
     }
 }
 
@@ -356,8 +356,13 @@ async fn a_spec_that_breaks_a_rule_is_refused() {
 async fn a_file_that_is_not_there_is_named() {
     for row in process_rows() {
         let missing = row.dir.path().join("missing");
-        let drive =
-            Drive { id: "gone".into(), path: missing.clone(), is_read_only: true, limits: DriveLimits::default() };
+        let drive = Drive {
+            id: "gone".into(),
+            path: missing.clone(),
+            is_read_only: true,
+            is_pmem: false,
+            limits: DriveLimits::default(),
+        };
         for spec in [
             BootSpec { kernel: missing.clone(), ..row.spec("hang") },
             BootSpec { drives: vec![drive], ..row.spec("hang") },

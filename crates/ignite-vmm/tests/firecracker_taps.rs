@@ -1,11 +1,13 @@
 //! The real Firecracker opens a tap by its name: where root made it, and, without root, in a namespace of its user's own.
 
+mod real_firecracker;
 mod tiny_guest;
 
 use ignite_vmm::firecracker::FirecrackerDriver;
 use ignite_vmm::{
     BootSpec, Driver, IsolationWanted, Machine, Nic, NicBackend, RunDir, TrafficLimit, TrafficLimits, VmmError,
 };
+use real_firecracker::{FIRECRACKER, driver};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -13,8 +15,6 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 use tiny_guest::{BUILT, tiny_guest};
 
-/// Names the program.
-const FIRECRACKER: &str = "IGNITE_TEST_FIRECRACKER";
 /// `nobody`.
 const USER: &str = "65534";
 /// Makes devices that everybody may open, seen by this test alone, and goes on as an ordinary user.
@@ -29,16 +29,6 @@ user=$2
 shift 2
 exec setpriv --reuid $user --regid $user --clear-groups -- \"$@\"";
 const MAKE_TAP: &str = "ip tuntap add vm_eth0 mode tap vnet_hdr && ip link set vm_eth0 up && echo ready && exec cat";
-
-#[allow(clippy::print_stderr, reason = "a skipped test says why")]
-fn driver() -> Option<FirecrackerDriver> {
-    match (std::env::var_os(FIRECRACKER), tiny_guest()) {
-        (None, _) => eprintln!("SKIPPED: {FIRECRACKER} names no Firecracker"),
-        (Some(_), None) => eprintln!("SKIPPED: gcc cannot build the tiny guest here"),
-        (Some(program), Some(_)) => return Some(FirecrackerDriver::at(program)),
-    }
-    None
-}
 
 /// Whoever keeps a namespace with a tap; it ends when this is dropped.
 struct Keeper(Child);
@@ -81,27 +71,13 @@ impl Drop for Keeper {
 }
 
 fn spec(dir: &Path, name: &str, netns: &Path, isolation: IsolationWanted) -> BootSpec {
-    let (_, kernel) = tiny_guest().unwrap();
-    std::fs::write(dir.join("initramfs"), "unused").unwrap();
-    BootSpec {
-        id: format!("tap-{}-{}", std::process::id(), rustix::process::geteuid().as_raw()),
-        kernel: kernel.clone(),
-        initramfs: dir.join("initramfs"),
-        cmdline: "do=hang".into(),
-        vcpu_count: 1,
-        mem_size_mib: 64,
-        has_huge_pages: false,
-        cpu_template: None,
-        drives: Vec::new(),
-        nics: vec![Nic {
-            mac: "02:00:00:00:00:01".into(),
-            mtu: Some(1500),
-            backend: NicBackend::Tap { name: name.into(), netns: Some(netns.to_owned()) },
-            limits: TrafficLimits { receive: Some(TrafficLimit { rate: 1_000_000, burst: 100_000 }), send: None },
-        }],
-        isolation,
-        accelerator: None,
-    }
+    let nic = Nic {
+        mac: "02:00:00:00:00:01".into(),
+        mtu: Some(1500),
+        backend: NicBackend::Tap { name: name.into(), netns: Some(netns.to_owned()) },
+        limits: TrafficLimits { receive: Some(TrafficLimit { rate: 1_000_000, burst: 100_000 }), send: None },
+    };
+    BootSpec { nics: vec![nic], isolation, ..real_firecracker::spec(dir) }
 }
 
 async fn boot(driver: &FirecrackerDriver, dir: &Path, spec: &BootSpec) -> Result<Box<dyn Machine>, VmmError> {

@@ -25,6 +25,14 @@ pub(super) fn detect(config: Option<&str>, modules: Option<&Modules>, has_pvh: b
         virtio_net: of("CONFIG_VIRTIO_NET", "virtio_net"),
         virtio_console: of("CONFIG_VIRTIO_CONSOLE", "virtio_console"),
         virtio_vsock: of("CONFIG_VIRTIO_VSOCKETS", "vmw_vsock_virtio_transport"),
+        // What it shows is a disk only with the driver for persistent memory.
+        virtio_pmem: match (of("CONFIG_VIRTIO_PMEM", "virtio_pmem"), of("CONFIG_BLK_DEV_PMEM", "nd_pmem")) {
+            (FeatureState::Builtin, FeatureState::Builtin) => FeatureState::Builtin,
+            (FeatureState::Absent, _) | (_, FeatureState::Absent) => FeatureState::Absent,
+            (FeatureState::Unknown, _) | (_, FeatureState::Unknown) => FeatureState::Unknown,
+            _ => FeatureState::Module,
+        },
+        fs_dax: builtin("CONFIG_FS_DAX"),
         fuse: of("CONFIG_FUSE_FS", "fuse"),
         pvh: if has_pvh { FeatureState::Builtin } else { FeatureState::Absent },
     }
@@ -66,6 +74,15 @@ mod tests {
         assert_eq!(features.initramfs, FeatureState::Absent);
         assert_eq!(detect(None, None, false).ext4, FeatureState::Unknown);
         assert_eq!(detect(None, None, false).acpi, FeatureState::Unknown);
+    }
+
+    #[test]
+    fn persistent_memory_takes_two_drivers() {
+        let of = |config| detect(Some(config), None, true).virtio_pmem;
+        assert_eq!(of("CONFIG_VIRTIO_PMEM=y\nCONFIG_BLK_DEV_PMEM=y\n"), FeatureState::Builtin);
+        assert_eq!(of("CONFIG_VIRTIO_PMEM=y\n"), FeatureState::Absent);
+        assert_eq!(of("CONFIG_BLK_DEV_PMEM=y\n"), FeatureState::Absent);
+        assert_eq!(detect(None, None, true).virtio_pmem, FeatureState::Unknown);
     }
 
     #[test]

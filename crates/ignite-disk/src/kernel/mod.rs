@@ -74,6 +74,10 @@ pub struct KernelFeatures {
     pub virtio_console: FeatureState,
     /// vsock, Firecracker's agent channel.
     pub virtio_vsock: FeatureState,
+    /// Persistent memory as a disk, which a VMM maps from a file.
+    pub virtio_pmem: FeatureState,
+    /// File systems that read persistent memory in place.
+    pub fs_dax: FeatureState,
     /// FUSE, for shared host directories.
     pub fuse: FeatureState,
     /// The PVH entry, by which QEMU boots a vmlinux.
@@ -82,7 +86,7 @@ pub struct KernelFeatures {
 
 impl KernelFeatures {
     /// Each feature with its name, as it is written in JSON.
-    pub fn named(&self) -> [(&'static str, FeatureState); 14] {
+    pub fn named(&self) -> [(&'static str, FeatureState); 16] {
         [
             ("initramfs", self.initramfs),
             ("devtmpfs", self.devtmpfs),
@@ -96,6 +100,8 @@ impl KernelFeatures {
             ("virtioNet", self.virtio_net),
             ("virtioConsole", self.virtio_console),
             ("virtioVsock", self.virtio_vsock),
+            ("virtioPmem", self.virtio_pmem),
+            ("fsDax", self.fs_dax),
             ("fuse", self.fuse),
             ("pvh", self.pvh),
         ]

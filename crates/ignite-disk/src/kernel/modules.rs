@@ -18,13 +18,15 @@ const MAX_MODULES: usize = 65_536;
 
 /// What a guest needs to find its disks, its network and its agent channel, in loading order; what these depend on is
 /// added. Those that a kernel has built in, or not at all, are left out.
-const BOOT_MODULES: [&str; 17] = [
+const BOOT_MODULES: [&str; 19] = [
     "virtio_mmio",
     "virtio_blk",
     // ext4 asks for this algorithm by name when it mounts, and nobody could load it then.
     "crc32c_generic",
     "ext4",
     "overlay",
+    "virtio_pmem",
+    "nd_pmem",
     "virtio_console",
     "vsock",
     "vmw_vsock_virtio_transport",

@@ -16,16 +16,24 @@ use tokio::time::timeout;
 /// Emulated guests on a busy host are slow; what hangs is told apart from what is slow by minutes.
 pub const PATIENCE: Duration = Duration::from_secs(150);
 
-const MODULES: [&str; 11] = [
+const MODULES: [&str; 19] = [
     "drivers/virtio/virtio_ring.ko",
     "drivers/virtio/virtio.ko",
     "drivers/virtio/virtio_mmio.ko",
+    "drivers/virtio/virtio_pci_legacy_dev.ko",
+    "drivers/virtio/virtio_pci_modern_dev.ko",
+    "drivers/virtio/virtio_pci.ko",
     "drivers/char/virtio_console.ko",
     "drivers/block/virtio_blk.ko",
     "fs/overlayfs/overlay.ko",
     "net/core/failover.ko",
     "drivers/net/net_failover.ko",
     "drivers/net/virtio_net.ko",
+    "drivers/nvdimm/libnvdimm.ko",
+    "drivers/nvdimm/nd_virtio.ko",
+    "drivers/nvdimm/virtio_pmem.ko",
+    "drivers/nvdimm/nd_btt.ko",
+    "drivers/nvdimm/nd_pmem.ko",
     "drivers/input/evdev.ko",
     "drivers/acpi/button.ko",
 ];
@@ -128,7 +136,7 @@ impl Disks {
 
 fn make_ext4(image: &Path, tree: Option<&Path>, size: &str) {
     let mut command = Command::new(find("mke2fs").unwrap());
-    command.args(["-q", "-F", "-t", "ext4", "-E", "root_owner=0:0"]);
+    command.args(["-q", "-F", "-t", "ext4", "-b", "4096", "-E", "root_owner=0:0"]);
     if let Some(tree) = tree {
         command.arg("-d").arg(tree);
     }
@@ -174,6 +182,15 @@ fn initramfs(kernel: &Kernel) -> Vec<u8> {
     cpio(&entries)
 }
 
+/// How a guest has its base.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Base {
+    /// As a disk of a microvm.
+    Disk,
+    /// As persistent memory, which QEMU has on machines with PCI only.
+    Pmem,
+}
+
 /// A running guest.
 pub struct Guest {
     pub qemu: Child,
@@ -188,6 +205,15 @@ pub struct Guest {
 impl Guest {
     /// Boots and waits for `Hello`.
     pub async fn boot(kernel: &Kernel, disks: &Disks) -> Guest {
+        Self::boot_with(kernel, disks, Base::Disk).await
+    }
+
+    /// The same with its base as wanted.
+    pub async fn boot_with(kernel: &Kernel, disks: &Disks, base: Base) -> Guest {
+        let (machine, memory, bus) = match base {
+            Base::Disk => ("microvm,rtc=on", "256", "device"),
+            Base::Pmem => ("q35", "256,slots=1,maxmem=1G", "pci"),
+        };
         let dir = disks.dir.path();
         std::fs::write(dir.join("initramfs"), initramfs(kernel)).unwrap();
         let (socket, console) = (dir.join("agent.sock"), dir.join("console.log"));
@@ -196,13 +222,13 @@ impl Guest {
         let show = |path: &Path| path.display().to_string();
         let mut args = vec![
             "-M".into(),
-            "microvm,rtc=on".into(),
+            machine.into(),
             "-accel".into(),
             "tcg".into(),
             "-cpu".into(),
             "qemu64,+rdrand".into(),
             "-m".into(),
-            "256".into(),
+            memory.into(),
             "-kernel".into(),
             show(&kernel.vmlinux),
             "-initrd".into(),
@@ -220,7 +246,7 @@ impl Guest {
             "-serial".into(),
             format!("file:{}", show(&console)),
             "-device".into(),
-            "virtio-serial-device".into(),
+            format!("virtio-serial-{bus}"),
             "-chardev".into(),
             format!("socket,id=ag,path={},reconnect=1", show(&socket)),
             "-device".into(),
@@ -228,14 +254,27 @@ impl Guest {
             "-netdev".into(),
             "user,id=n0,restrict=on".into(),
             "-device".into(),
-            "virtio-net-device,netdev=n0,mac=52:54:00:00:00:02".into(),
+            format!("virtio-net-{bus},netdev=n0,mac=52:54:00:00:00:02"),
         ];
+        if base == Base::Pmem {
+            let path = dir.join("base");
+            let size = std::fs::metadata(&path).unwrap().len();
+            args.push("-object".into());
+            args.push(format!(
+                "memory-backend-file,id=pm,share=on,readonly=on,size={size},mem-path={}",
+                path.display()
+            ));
+            args.extend(["-device".into(), "virtio-pmem-pci,memdev=pm,id=pm0".into()]);
+        }
         for (disk, options) in [("base", ",read-only=on"), ("writable", ""), ("modules", ",read-only=on")] {
+            if (base, disk) == (Base::Pmem, "base") {
+                continue;
+            }
             let path = show(&dir.join(disk));
             args.push("-blockdev".to_owned());
             args.push(format!("driver=raw,node-name={disk},file.driver=file,file.filename={path}{options}"));
             args.push("-device".to_owned());
-            args.push(format!("virtio-blk-device,drive={disk},serial={disk}"));
+            args.push(format!("virtio-blk-{bus},drive={disk},serial={disk}"));
         }
         let started = Instant::now();
         let mut command = tokio::process::Command::new("qemu-system-x86_64");

@@ -14,7 +14,7 @@ mod translate;
 mod version;
 mod vsock;
 
-use crate::boot_spec::{Accelerator, BootSpec, Carrier, DriveLocator, MAX_VCPU_COUNT, NicBackend};
+use crate::boot_spec::{Accelerator, BootSpec, Carrier, CpuTemplate, DriveLocator, MAX_VCPU_COUNT, NicBackend};
 use crate::choice;
 use crate::host::{self, KvmVerdict};
 use crate::host_files::{check_tap, into_async, stream_pair};
@@ -36,12 +36,21 @@ use version::{OLDEST, Version};
 
 /// The program.
 const PROGRAM: &str = "firecracker";
+/// Its own CPU templates. It does not survive being asked for those of other architectures.
+#[cfg(not(target_arch = "aarch64"))]
+const CPU_TEMPLATES: [&str; 5] = ["C3", "T2", "T2A", "T2CL", "T2S"];
+#[cfg(target_arch = "aarch64")]
+const CPU_TEMPLATES: [&str; 1] = ["V1N1"];
 /// How long it may take from its start to a running guest.
 const BOOT_DEADLINE: Duration = Duration::from_secs(60);
 /// How long one that has hung up may take to end.
 const END_DEADLINE: Duration = Duration::from_secs(2);
 /// Time between two looks whether it answers: nothing tells when a socket appears.
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+/// How its threads of virtual CPUs are called, at their start.
+const VCPU_THREAD: &[u8] = b"fc_vcpu";
+/// How long these are looked for before it is asked all the same: they may be hidden (`hidepid`).
+const QUIET_TIME: Duration = Duration::from_millis(300);
 /// Files of the run directory that hold what it says.
 const STDERR_FILE: &str = "firecracker.stderr.log";
 const LOG_FILE: &str = "firecracker.log";
@@ -117,6 +126,7 @@ impl Driver for FirecrackerDriver {
             // aarch64 guests are given a device tree.
             describes_devices: version.has_acpi() || cfg!(target_arch = "aarch64"),
             limits_traffic: true,
+            has_pmem: version.has_pmem(),
             has_huge_pages: version.has_huge_pages(),
             has_cpu_templates: true,
             max_vcpu_count: MAX_VCPU_COUNT,
@@ -138,6 +148,17 @@ impl Driver for FirecrackerDriver {
                 return Err(VmmError::Unfit { vmm: self.name().to_owned(), why, hint });
             }
             huge_pages::check(spec.mem_size_mib)?;
+        }
+        if let Some(CpuTemplate::Named(name)) = &spec.cpu_template
+            && !CPU_TEMPLATES.contains(&name.as_str())
+        {
+            return Err(VmmError::Unsupported {
+                what: format!("Firecracker has no CPU template {name:?} for this architecture"),
+                hint: format!("use {} or a file with one", CPU_TEMPLATES.join(", ")),
+            });
+        }
+        if spec.drives.iter().any(|drive| drive.is_pmem) && !version.has_pmem() {
+            return Err(choice::no_pmem(self.name()));
         }
         for nic in &spec.nics {
             // Firecracker would make a tap that is not there.
@@ -188,6 +209,14 @@ async fn come_up(machine: &mut VmmMachine<Firecracker>) -> Result<(), VmmError> 
             () = tokio::time::sleep(LOOK_INTERVAL) => {}
         }
     }
+    // One that refuses its configuration while a request waits panics over the request, and why it refused is lost.
+    let asked_at_last = tokio::time::Instant::now() + QUIET_TIME;
+    while machine.process.pid().is_some_and(|pid| !has_vcpus(pid)) && tokio::time::Instant::now() < asked_at_last {
+        tokio::select! {
+            _ = machine.process.wait() => return came_down(machine).await,
+            () = tokio::time::sleep(LOOK_INTERVAL) => {}
+        }
+    }
     // It listens before it has read its configuration, and answers afterwards.
     let answer = tokio::select! {
         answer = machine.vmm.client.get("/") => answer,
@@ -205,6 +234,12 @@ async fn come_up(machine: &mut VmmMachine<Firecracker>) -> Result<(), VmmError> 
             Err(_) => Err(error),
         },
     }
+}
+
+/// Whether it has threads of virtual CPUs: the last that it makes before the guest runs.
+fn has_vcpus(pid: u32) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tasks.filter_map(|task| std::fs::read(task.path().join("comm")).ok()).any(|name| name.starts_with(VCPU_THREAD))
 }
 
 /// A guest of a moment has run; anything else has not started. What it printed is still in the console's stream.

@@ -3,7 +3,7 @@
 //! Its sections are the bodies of the API's `PUT` requests of the same names.
 
 use super::version::Version;
-use crate::boot_spec::{BootSpec, CpuTemplate, DriveLimits, NicBackend, TrafficLimit};
+use crate::boot_spec::{BootSpec, CpuTemplate, Drive, DriveLimits, NicBackend, TrafficLimit};
 use serde_json::{Map, Value, json};
 
 /// Where Firecracker finds what it opens.
@@ -53,6 +53,10 @@ pub(crate) fn translate(spec: &BootSpec, version: Version, paths: &Paths) -> Val
         "vsock": { "guest_cid": GUEST_CID, "uds_path": paths.vsock },
         "entropy": {},
     });
+    let pmem = pmem(spec, paths);
+    if !pmem.is_empty() {
+        config["pmem"] = Value::Array(pmem);
+    }
     // Pages of 2 MiB are taken as a whole: a balloon of 4 KiB pages frees none, and before 1.14 Firecracker refuses both.
     if !spec.has_huge_pages {
         config["balloon"] = balloon(version);
@@ -80,13 +84,30 @@ fn kernel_arguments(spec: &BootSpec) -> String {
     words.join(" ")
 }
 
+/// Letters, digits and underscores only.
+fn drive_id(drive: &Drive) -> String {
+    drive.id.replace('-', "_")
+}
+
+fn pmem(spec: &BootSpec, paths: &Paths) -> Vec<Value> {
+    let drives = spec.drives.iter().zip(&paths.drives).filter(|(drive, _)| drive.is_pmem);
+    let body = |(drive, path): (&Drive, &String)| {
+        json!({
+            "id": drive_id(drive),
+            "path_on_host": path,
+            "root_device": false,
+            "read_only": true,
+        })
+    };
+    drives.map(body).collect()
+}
+
 fn drives(spec: &BootSpec, paths: &Paths) -> Vec<Value> {
-    let drives = spec.drives.iter().zip(&paths.drives);
+    let drives = spec.drives.iter().zip(&paths.drives).filter(|(drive, _)| !drive.is_pmem);
     drives
         .map(|(drive, path)| {
             let mut body = json!({
-                // Letters, digits and underscores only.
-                "drive_id": drive.id.replace('-', "_"),
+                "drive_id": drive_id(drive),
                 "path_on_host": path,
                 "is_root_device": false,
                 "is_read_only": drive.is_read_only,

@@ -17,6 +17,8 @@ const ACPI: Version = Version { major: 1, minor: 8 };
 const HUGE_PAGES: Version = Version { major: 1, minor: 11 };
 /// Balloons report the pages that the guest has freed (CHANGELOG 1.14.0).
 const FREE_PAGE_REPORTING: Version = Version { major: 1, minor: 14 };
+/// Files are shown as persistent memory (CHANGELOG 1.14.0).
+const PMEM: Version = Version { major: 1, minor: 14 };
 /// Network interfaces tell the guest their MTU (CHANGELOG 1.16.0).
 const NIC_MTU: Version = Version { major: 1, minor: 16 };
 
@@ -38,6 +40,10 @@ impl Version {
 
     pub(crate) fn has_free_page_reporting(self) -> bool {
         self >= FREE_PAGE_REPORTING
+    }
+
+    pub(crate) fn has_pmem(self) -> bool {
+        self >= PMEM
     }
 
     pub(crate) fn has_nic_mtu(self) -> bool {
@@ -77,6 +83,7 @@ mod tests {
         assert!(!version(7).has_acpi() && version(8).has_acpi());
         assert!(!version(10).has_huge_pages() && version(11).has_huge_pages());
         assert!(!version(13).has_free_page_reporting() && version(14).has_free_page_reporting());
+        assert!(!version(13).has_pmem() && version(14).has_pmem());
         assert!(!version(15).has_nic_mtu() && version(16).has_nic_mtu());
     }
 }

@@ -81,6 +81,7 @@ impl Driver for QemuDriver {
             needs_vsock: false,
             describes_devices: true,
             limits_traffic: false,
+            has_pmem: false,
             has_huge_pages: true,
             has_cpu_templates: false,
             max_vcpu_count: MAX_VCPU_COUNT,
@@ -109,6 +110,9 @@ impl Driver for QemuDriver {
                 why: "it does not limit a VM's traffic".into(),
                 hint: choice::TRAFFIC_HINT.into(),
             });
+        }
+        if spec.drives.iter().any(|drive| drive.is_pmem) {
+            return Err(choice::no_pmem(self.name()));
         }
         if spec.cpu_template.is_some() {
             let (why, hint) = (choice::NO_CPU_TEMPLATES.to_owned(), choice::CPU_TEMPLATE_HINT.to_owned());

@@ -195,7 +195,7 @@ mod tests {
     use std::sync::Arc;
 
     fn drive(id: &str, path: &str, is_read_only: bool) -> Drive {
-        Drive { id: id.into(), path: path.into(), is_read_only, limits: DriveLimits::default() }
+        Drive { id: id.into(), path: path.into(), is_read_only, is_pmem: false, limits: DriveLimits::default() }
     }
 
     fn spec() -> BootSpec {

@@ -63,6 +63,15 @@ const SECTIONS: &[(&str, &[Field])] = &[
         ],
     ),
     ("entropy", &[]),
+    (
+        "pmem",
+        &[
+            ("id", is_id, true, 14),
+            ("path_on_host", Value::is_string, true, 14),
+            ("root_device", Value::is_boolean, false, 14),
+            ("read_only", Value::is_boolean, false, 14),
+        ],
+    ),
 ];
 
 fn is_id(value: &Value) -> bool {
@@ -89,12 +98,14 @@ fn spec() -> BootSpec {
                 id: "base".into(),
                 path: "/images/base.ext4".into(),
                 is_read_only: true,
+                is_pmem: false,
                 limits: DriveLimits::default(),
             },
             Drive {
                 id: "volume-data".into(),
                 path: "/volumes/data".into(),
                 is_read_only: false,
+                is_pmem: false,
                 limits: DriveLimits { operations: Some(500), bytes: Some(50_000_000) },
             },
         ],
@@ -167,6 +178,23 @@ fn memory_and_processor_as_they_were_asked_for() {
     assert_eq!(of(false, file), (plain, json!("/proc/self/fd/12"), true));
 }
 
+#[test]
+fn a_read_only_base_may_be_persistent_memory_and_the_other_disks_count_without_it() {
+    let config = translate(&with_pmem(), NEWEST, &paths());
+    let pmem = json!({ "id": "base", "path_on_host": "/images/base.ext4", "root_device": false, "read_only": true });
+    assert_eq!(config["pmem"], json!([pmem]));
+    let drives: Vec<&Value> = config["drives"].as_array().unwrap().iter().map(|drive| &drive["drive_id"]).collect();
+    assert_eq!(drives, ["volume_data"]);
+    assert_eq!(config["drives"][0]["path_on_host"], "/volumes/data");
+    assert_eq!(translate(&spec(), NEWEST, &paths())["pmem"], Value::Null);
+}
+
+fn with_pmem() -> BootSpec {
+    let mut spec = spec();
+    spec.drives[0].is_pmem = true;
+    spec
+}
+
 /// Holds one body against the fields of its section; says what is wrong.
 fn faults(section: &str, fields: &[Field], body: &Value, version: Version) -> Vec<String> {
     let Some(body) = body.as_object() else { return vec![format!("{section} is no object")] };
@@ -203,11 +231,13 @@ fn all_faults(config: &Value, version: Version) -> Vec<String> {
 /// Machines that have between them all there is.
 fn machines(version: Version) -> Vec<BootSpec> {
     let template = Some(CpuTemplate::Named("T2".into()));
-    vec![
+    let pmem = version.has_pmem().then(with_pmem);
+    let plain = [
         spec(),
         BootSpec { has_huge_pages: version.has_huge_pages(), ..spec() },
         BootSpec { cpu_template: template, ..spec() },
-    ]
+    ];
+    plain.into_iter().chain(pmem).collect()
 }
 
 #[test]

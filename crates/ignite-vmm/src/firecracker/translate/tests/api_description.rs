@@ -14,6 +14,7 @@ fn requests(config: &Value) -> Vec<(&'static str, &'static str, Value)> {
         ("vsock", "/vsock"),
         ("balloon", "/balloon"),
         ("entropy", "/entropy"),
+        ("pmem", "/pmem/{id}"),
     ];
     let mut requests = Vec::new();
     for (name, value) in config.as_object().unwrap() {
