@@ -363,15 +363,22 @@ fn conditions(
 
 /// Events for what is new.
 fn tell(plan: &mut SetPlan, before: &[Condition]) {
+    let name = |vm: &VirtualMachine| vm.metadata.name.clone().unwrap_or_default();
+    let mut told: [(&str, &str, Vec<String>); 3] =
+        [("Created", "made", vec![]), ("Updated", "gave the new template to", vec![]), ("Deleted", "deleted", vec![])];
     for action in &plan.actions {
-        let (reason, message) = match action {
-            SetAction::Create(vm) => {
-                ("Created", format!("made VM {}", vm.metadata.name.as_deref().unwrap_or_default()))
-            }
-            SetAction::Replace(vm) => {
-                ("Updated", format!("VM {} gets the new template", vm.metadata.name.as_deref().unwrap_or_default()))
-            }
-            SetAction::Delete { name, .. } => ("Deleted", format!("VM {name} is too many")),
+        match action {
+            SetAction::Create(vm) => told[0].2.push(name(vm)),
+            SetAction::Replace(vm) => told[1].2.push(name(vm)),
+            SetAction::Delete { name, .. } => told[2].2.push(name.clone()),
+        }
+    }
+    // One event for all of them: a set may be large.
+    for (reason, done, names) in told {
+        let message = match &names[..] {
+            [] => continue,
+            [one] => format!("{done} VM {one}"),
+            [first, .., last] => format!("{done} {} VMs, {first} to {last}", names.len()),
         };
         plan.notices.push(Notice { is_warning: false, reason, message });
     }

@@ -76,7 +76,9 @@ fn there_are_as_many_as_are_wanted() {
     );
 
     assert_eq!(short(&planned(&set(json!({ "replicas": 1 })), &vms)), ["delete web-2 v2", "delete web-1 v1"]);
-    assert_eq!(short(&planned(&set(json!({ "replicas": 0 })), &vms)).len(), 3);
+    let none = planned(&set(json!({ "replicas": 0 })), &vms);
+    assert_eq!((short(&none).len(), none.notices.len()), (3, 1));
+    assert_eq!(none.notices[0].message, "deleted 3 VMs, web-2 to web-0");
     let four = planned(&set(json!({ "replicas": 4 })), &vms);
     assert_eq!(
         (short(&four), condition(&four, "Progressing")),

@@ -36,6 +36,8 @@ pub(crate) async fn run(
 
 impl Looks for Sets {
     type Object = VirtualMachineSet;
+    /// Each of its VMs has news for it.
+    const GATHERS: Duration = Duration::from_millis(100);
 
     async fn look(&self, set: Arc<VirtualMachineSet>) -> Result<Option<Duration>, OperatorError> {
         if self.known.vms.store().wait_until_ready().await.is_err() {

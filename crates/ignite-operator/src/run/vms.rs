@@ -36,6 +36,7 @@ pub(crate) async fn run(
 
 impl Looks for Vms {
     type Object = VirtualMachine;
+    const GATHERS: Duration = Duration::ZERO;
 
     async fn look(&self, vm: Arc<VirtualMachine>) -> Result<Option<Duration>, OperatorError> {
         // Before all Pods are known, every VM would seem to have none.

@@ -19,6 +19,8 @@ use tokio::time::Instant;
 /// Who looks at objects of a kind.
 pub(crate) trait Looks: Send + Sync + 'static {
     type Object: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static;
+    /// What happens within this time is looked at once.
+    const GATHERS: Duration;
 
     /// Brings one to where it should be; when to look again though nothing happens.
     fn look(&self, object: Arc<Self::Object>) -> impl Future<Output = Result<Option<Duration>, OperatorError>> + Send;
@@ -40,7 +42,7 @@ pub(crate) async fn look_after<L: Looks>(
     ObjectRef<L::Object>: Hash + Eq + Send,
 {
     let work = Arc::new(Work { looks, pace: Pace::default(), metrics: options.metrics.clone() });
-    let config = controller::Config::default().concurrency(options.concurrency);
+    let config = controller::Config::default().concurrency(options.concurrency).debounce(L::GATHERS);
     let reconcile = |object, work: Arc<Work<L>>| Box::pin(timed(object, work));
     applier(reconcile, after_error, work, store, queue, config).for_each(|_| std::future::ready(())).await;
 }
