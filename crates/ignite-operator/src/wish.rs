@@ -343,6 +343,9 @@ fn refuse_what_is_of_a_host(vm: &Vm) -> Result<(), Refusal> {
     if !vm.spec.secrets().is_empty() {
         return refused("env and spec.files", "valueFrom names a node's file; use a volume that is a secret");
     }
+    if vm.spec.cpu_template.as_ref().is_some_and(|template| template.starts_with('/')) {
+        return refused("cpuTemplate", "a node's files are not a VM's; use one of Firecracker's own, by its name");
+    }
     if let Some(Ssh::PublicKey(_)) = vm.spec.ssh {
         return refused("ssh", "a node's files are not a VM's; put the key into the guest by a secret");
     }

@@ -61,6 +61,7 @@ fn what_is_wrong_is_said_with_its_field() {
         (json!({ "cpuz": 1 }), "spec.cpuz: unknown field"),
         (json!({ "nodeSelector": 3 }), "spec.nodeSelector: invalid type"),
         (json!({ "stdin": true }), "spec.stdin: Forbidden"),
+        (json!({ "cpuTemplate": "/etc/template.json" }), "spec.cpuTemplate: Forbidden"),
         (json!({ "copyFiles": [{ "hostPath": "/etc/shadow", "vmPath": "/x" }] }), "spec.copyFiles: Forbidden"),
         (json!({ "env": [{ "name": "A", "valueFrom": { "file": "a" } }] }), "spec.env and spec.files: Forbidden"),
         (json!({ "ssh": "/root/.ssh/id.pub" }), "spec.ssh: Forbidden"),
