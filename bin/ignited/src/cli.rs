@@ -5,6 +5,7 @@ use crate::vm_defaults::VmDefaults;
 use clap::{CommandFactory, Parser, Subcommand};
 use ignite::cli::GlobalFlags;
 use ignite::context::Context;
+use ignite::report::Caller;
 
 /// Keeps microVMs as manifests say.
 #[derive(Debug, Parser)]
@@ -49,6 +50,14 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whose its exit code is.
+    pub fn caller(&self) -> Caller {
+        match self {
+            Command::Pod(args) => args.caller(),
+            _ => Caller::Other,
+        }
+    }
+
     /// Does it; the answer is the exit code.
     pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
         match self {

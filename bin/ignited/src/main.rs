@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod guest_command;
 mod keeper;
 mod metrics;
 mod server;
@@ -19,7 +20,7 @@ use ignite::settings::Settings;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(guest_command::meant(std::env::args_os().collect())) {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(report::usage(&error, Caller::Other)),
     };
@@ -27,5 +28,5 @@ fn main() -> ExitCode {
         return ExitCode::from(report::usage(&cli::help(), Caller::Other));
     };
     let adjust = |settings: &mut Settings| cli.defaults.apply(settings);
-    program::run(&cli.global, Caller::Other, adjust, async |context| command.run(context).await)
+    program::run(&cli.global, command.caller(), adjust, async |context| command.run(context).await)
 }

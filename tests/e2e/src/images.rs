@@ -46,6 +46,19 @@ pub fn kernel_package() -> &'static Path {
     PACKAGE.get_or_init(|| PathBuf::from(script(&["fetch-kernel"])))
 }
 
+/// A container image for Kubernetes, `node` or `operator`, of the programs under test, unpacked into `dest`.
+pub fn unpack_container_image(kind: &str, dest: &Path) {
+    let programs = crate::host::program("ignited");
+    let layout = dest.with_extension("layout");
+    let text = |path: &Path| path.to_str().expect("a path").to_owned();
+    let programs = text(programs.parent().expect("a directory"));
+    script(&["make-container-image", kind, "--programs", &programs, &text(&layout)]);
+    let mut unpack = Command::new("umoci");
+    unpack.args(["--log=warn", "raw", "unpack", "--image", &format!("{}:latest", text(&layout))]).arg(dest);
+    assert!(unpack.status().is_ok_and(|status| status.success()), "unpack {}", layout.display());
+    std::fs::remove_dir_all(layout).expect("a directory");
+}
+
 /// The directory of an image made by [`busybox`] and its like: the source without its transport.
 pub fn layout(source: &str) -> &Path {
     Path::new(source.strip_prefix("oci:").expect("test images are OCI layouts"))

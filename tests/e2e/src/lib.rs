@@ -14,6 +14,7 @@ pub mod git;
 pub mod host;
 pub mod images;
 pub mod invocation;
+pub mod kubelet;
 pub mod leaks;
 pub mod outcome;
 pub mod processes;
@@ -29,6 +30,7 @@ pub mod wait;
 
 pub use host::Host;
 pub use invocation::{Invocation, Running};
+pub use kubelet::Kubelet;
 pub use outcome::Outcome;
 pub use runner::{Report, Test};
 pub use terminal::Terminal;

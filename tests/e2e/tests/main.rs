@@ -33,6 +33,9 @@ const TESTS: &[Test] = tests! {
         a_user_without_capabilities_has_a_tap_in_a_namespace_of_the_vms_own;
     pod:
         the_containers_of_a_pod_give_its_address_to_the_guest_and_keep_its_exit_code [BY_QUEUE];
+    pod_image:
+        a_pod_of_the_node_image_runs_its_vm_and_kubectl_exec_lands_in_the_guest [BY_QUEUE]
+        the_operators_image_holds_all_it_needs;
     network_soak:
         cycles_of_start_stop_kill_and_crash_leave_nothing_and_give_no_address_twice;
     health:

@@ -60,6 +60,12 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
 }
 
 impl Args {
+    /// A command with standard input, `env` as [`Args::env`].
+    pub fn of(vm: String, command: Vec<String>, tty: bool, env: Vec<String>) -> Args {
+        let (env_file, user, workdir, leftovers) = (Vec::new(), None, None, leftovers::Ssh::default());
+        Args { interactive: true, tty, env, env_file, user, workdir, leftovers, vm, command }
+    }
+
     fn process(&self) -> anyhow::Result<Process> {
         let host = |name: &str| std::env::var(name).ok();
         let mut env = std::collections::BTreeMap::new();

@@ -4,15 +4,16 @@
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
+use ignite::commands::exec;
 use ignite::context::Context;
-use ignite::report;
+use ignite::report::{self, Caller};
 use ignite::signals;
 use ignite_agent_protocol::message::Process;
 use ignite_api::health::Health;
 use ignite_api::vm::FileMapping;
 use ignite_api::{Phase, Uid, Vm, codec};
 use ignite_engine::{CreateRequest, Engine, LogEntry, LogOptions, LogStream, PullPolicy, SessionEvent, StartMode};
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -46,6 +47,8 @@ enum Verb {
     Ready,
     /// Exit with 0 while the guest's agent answers
     Alive,
+    /// Run a command in the guest, on a terminal where this is one
+    Exec(Exec),
 }
 
 #[derive(Debug, clap::Args)]
@@ -91,6 +94,20 @@ struct Run {
     files: Vec<(PathBuf, String)>,
 }
 
+#[derive(Debug, clap::Args)]
+struct Exec {
+    /// Command, with all that follows
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+impl Args {
+    /// Whose the exit code is.
+    pub fn caller(&self) -> Caller {
+        if matches!(self.verb, Verb::Exec(_)) { Caller::Exec } else { Caller::Other }
+    }
+}
+
 /// Answers the exit code.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     match args.verb {
@@ -103,6 +120,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
         Verb::Run(args) => run_vm(args, context).await,
         Verb::Ready => ready(context.engine()?).await,
         Verb::Alive => alive(context.engine()?).await,
+        Verb::Exec(args) => exec(args, context).await,
     }
 }
 
@@ -274,6 +292,15 @@ async fn answers(engine: &Engine, uid: &Uid) -> anyhow::Result<()> {
     let (_input, mut output) = session.split();
     while !matches!(output.next().await?, SessionEvent::Exit(_)) {}
     Ok(())
+}
+
+/// `kubectl exec` gives a terminal or none; there is nothing to be said about it in its command line.
+async fn exec(args: Exec, context: &Context) -> anyhow::Result<u8> {
+    let vm = only(context.engine()?).await?;
+    let tty = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let term = std::env::var("TERM").ok().filter(|_| tty);
+    let env = term.map(|term| format!("TERM={term}")).into_iter().collect();
+    exec::run(exec::Args::of(vm.metadata.name, args.command, tty, env), context).await
 }
 
 async fn only(engine: &Engine) -> anyhow::Result<Vm> {

@@ -25,6 +25,7 @@ pub mod network_user;
 pub mod objects;
 pub mod pause;
 pub mod pod;
+pub mod pod_image;
 pub mod prompt;
 pub mod registry;
 pub mod restart;
