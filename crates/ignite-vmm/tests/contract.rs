@@ -55,16 +55,6 @@ fn rows() -> Vec<Row> {
     rows
 }
 
-/// The rows whose tiny guest has a driver for the agent channel.
-#[allow(clippy::print_stderr, reason = "a skipped row says why")]
-fn rows_with_echo() -> Vec<Row> {
-    let (skipped, rows): (Vec<Row>, Vec<Row>) = rows().into_iter().partition(Row::is_firecracker);
-    for row in skipped {
-        eprintln!("SKIPPED for {}: the tiny guest has no driver for a virtio socket", row.name());
-    }
-    rows
-}
-
 /// The rows that start a process.
 fn process_rows() -> Vec<Row> {
     rows().into_iter().filter(|row| row.is_process).collect()
@@ -238,7 +228,7 @@ async fn what_the_guest_prints_is_read_from_the_console() {
 
 #[tokio::test]
 async fn the_agent_channel_carries_bytes_both_ways() {
-    for row in rows_with_echo() {
+    for row in rows() {
         let mut machine = row.boot("echo").await;
         wait_for_line(&mut machine.take_console().unwrap(), "echoing").await;
         let channel = machine.take_agent_channel().unwrap();
@@ -327,7 +317,7 @@ async fn a_console_nobody_reads_does_not_keep_a_machine_from_being_ended() {
 
 #[tokio::test]
 async fn a_paused_guest_answers_when_it_is_resumed() {
-    for row in rows_with_echo() {
+    for row in rows() {
         let mut machine = row.boot("echo").await;
         wait_for_line(&mut machine.take_console().unwrap(), "echoing").await;
         let mut channel = machine.take_agent_channel().unwrap();

@@ -1,7 +1,8 @@
 /* A guest of one page of code for the contract suite: no operating system, entered by PVH in 32-bit protected mode.
  *
  * It prints its command line on COM1 and does what `do=` in it says: poweroff, reset, panic, fault (a triple fault), hang, flood (prints for
- * ever), or echo (sends back what comes on the first virtio-serial port). contract.rs builds it.
+ * ever), or echo (sends back what comes on the first virtio-serial port, or, where there is none, on port 1024 of a virtio socket).
+ * contract.rs builds it.
  */
 typedef unsigned char u8;
 typedef unsigned short u16;
@@ -82,17 +83,22 @@ static void send_control(u32 base, u32 id, u16 event, u16 value) {
     taken(3);
 }
 
-static void echo(void) {
-    u32 base = 0;
-    for (u32 i = 0; i < VIRTIO_SLOTS; i++)
-        if (*reg(VIRTIO_BASE + i * VIRTIO_STRIDE, 8) == 3) base = VIRTIO_BASE + i * VIRTIO_STRIDE;
-    if (!base) { print("no virtio-serial\n"); return; }
+/* The transport of a device of this kind in a range of them; 0: there is none. */
+static u32 find(u32 from, u32 stride, u32 count, u32 kind) {
+    for (u32 base = from; count--; base += stride)
+        if (*reg(base, 0) == 0x74726976 && *reg(base, 8) == kind) return base;
+    return 0;
+}
+
+/* Takes a device over: its low features, and its queues from first to last. */
+static void drive(u32 base, u32 features, u32 first, u32 last) {
     *reg(base, 0x70) = 0;
+    *reg(base, 0x70) = 1;
     *reg(base, 0x70) = 3;
-    *reg(base, 0x24) = 0; *reg(base, 0x20) = 2; /* MULTIPORT */
+    *reg(base, 0x24) = 0; *reg(base, 0x20) = features;
     *reg(base, 0x24) = 1; *reg(base, 0x20) = 1; /* VERSION_1 */
     *reg(base, 0x70) = 11;
-    for (u32 number = 2; number < 6; number++) {
+    for (u32 number = first; number <= last; number++) {
         *reg(base, 0x30) = number;
         *reg(base, 0x38) = QUEUE_SIZE;
         *reg(base, 0x80) = (u32)queues[number].table; *reg(base, 0x84) = 0;
@@ -101,6 +107,78 @@ static void echo(void) {
         *reg(base, 0x44) = 1;
     }
     *reg(base, 0x70) = 15;
+}
+
+/* A virtio socket (virtio 1.2, 5.10): one connection to port 1024 at a time. */
+#define VSOCK_BASE 0xc0000000u /* Firecracker's devices: one a page, from here on, whatever its version */
+#define VSOCK_STRIDE 0x1000u
+#define VSOCK_PAGES 0x10100
+#define VSOCK_PORT 1024
+#define VSOCK_ROOM 65536
+enum { REQUEST = 1, RESPONSE = 2, RESET = 3, SHUTDOWN = 4, DATA = 5, CREDIT_UPDATE = 6, CREDIT_REQUEST = 7 };
+struct packet {
+    u32 from_cid, from_cid_high, to_cid, to_cid_high, from_port, to_port, length;
+    u16 type, operation;
+    u32 flags, room, taken;
+} __attribute__((packed));
+static volatile struct packet received, answer;
+static volatile u8 payload[4096];
+
+/* A chain of a header and the payload, both the device's to read or to write. */
+static void offer_packet(u32 base, u32 number, volatile struct packet *packet, u32 length, int is_writable) {
+    volatile struct queue *queue = &queues[number];
+    queue->table[1].address = (u32)payload;
+    queue->table[1].length = length;
+    queue->table[1].flags = is_writable ? 2 : 0;
+    queue->table[0].address = (u32)packet;
+    queue->table[0].length = sizeof *packet;
+    queue->table[0].flags = (is_writable ? 2 : 0) | (length ? 1 : 0);
+    queue->table[0].next = 1;
+    queue->available.ring[queue->available.index % QUEUE_SIZE] = 0;
+    __sync_synchronize();
+    queue->available.index++;
+    __sync_synchronize();
+    *reg(base, 0x50) = number;
+}
+
+static void echo_by_socket(u32 base) {
+    u32 taken_bytes = 0;
+    drive(base, 0, 0, 2);
+    print("echoing\n");
+    for (;;) {
+        offer_packet(base, 0, &received, sizeof payload, 1);
+        taken(0);
+        u16 operation = 0;
+        u32 length = 0;
+        if (received.operation == REQUEST) {
+            operation = received.to_port == VSOCK_PORT ? RESPONSE : RESET;
+            taken_bytes = 0;
+        } else if (received.operation == DATA) {
+            operation = DATA;
+            length = received.length;
+            taken_bytes += length;
+        } else if (received.operation == CREDIT_REQUEST) operation = CREDIT_UPDATE;
+        else if (received.operation == SHUTDOWN) operation = RESET;
+        if (!operation) continue;
+        answer.from_cid = received.to_cid; answer.from_cid_high = 0;
+        answer.to_cid = received.from_cid; answer.to_cid_high = 0;
+        answer.from_port = received.to_port; answer.to_port = received.from_port;
+        answer.length = length;
+        answer.type = 1; /* a stream */
+        answer.operation = operation;
+        answer.flags = 0;
+        answer.room = VSOCK_ROOM; answer.taken = taken_bytes;
+        offer_packet(base, 1, &answer, length, 0);
+        taken(1);
+    }
+}
+
+static void echo(void) {
+    u32 base = find(VIRTIO_BASE, VIRTIO_STRIDE, VIRTIO_SLOTS, 3);
+    if (!base) base = find(VSOCK_BASE, VSOCK_STRIDE, VSOCK_PAGES, 19);
+    if (!base) { print("nothing to echo on\n"); return; }
+    if (*reg(base, 8) == 19) echo_by_socket(base);
+    drive(base, 2 /* MULTIPORT */, 2, 5);
     offer(base, 2, sizeof queues[2].buffer, 1);
     send_control(base, 0xffffffff, 0, 1); /* device ready */
     for (;;) {
