@@ -24,7 +24,10 @@ async fn runs(driver: &FirecrackerDriver, dir: &Path, spec: &BootSpec) -> Result
             said.push(console.read_u8().await.unwrap());
         }
     };
-    tokio::time::timeout(DEADLINE, line).await.expect("the guest's line");
+    if tokio::time::timeout(DEADLINE, line).await.is_err() {
+        let log = std::fs::read_to_string(dir.join("firecracker.log")).unwrap_or_default();
+        panic!("no line from the guest, but {:?}; Firecracker says: {log}", String::from_utf8_lossy(&said));
+    }
     machine.kill().await.unwrap();
     Ok(String::from_utf8_lossy(&said).into_owned())
 }
