@@ -57,6 +57,20 @@ impl OperatorError {
         }
     }
 
+    /// Whether what was to be made is there: a 409 may as well be about something else, such as a quota that was just counted.
+    pub(crate) fn is_there_already(&self) -> bool {
+        match self {
+            OperatorError::Api { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => status.code == 409 && status.reason == "AlreadyExists",
+                _ => false,
+            },
+            OperatorError::Unlisted { .. }
+            | OperatorError::NoAnswer { .. }
+            | OperatorError::LeaseLost { .. }
+            | OperatorError::WatchLost => false,
+        }
+    }
+
     /// The next step.
     pub fn hint(&self) -> Option<&'static str> {
         match (self, self.status()) {

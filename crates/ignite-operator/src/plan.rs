@@ -74,6 +74,13 @@ pub struct Notice {
     pub message: String,
 }
 
+impl Notice {
+    /// Whether it tells of an action: what could not be done is not told.
+    pub(crate) fn is_of_action(&self) -> bool {
+        matches!(self.reason, "Created" | "Recreating" | "PodFailed" | "ForcedDeletion")
+    }
+}
+
 /// What is to be done, and said.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {

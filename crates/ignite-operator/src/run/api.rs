@@ -101,7 +101,7 @@ impl Api {
         match action {
             SetAction::Create(vm) => match self.answer("create", "VM", vm.as_ref(), vms.create(&params, vm)).await {
                 // One that the watch has not told of yet, or another's, of which it will.
-                Err(error) if error.status() == Some(409) => Ok(None),
+                Err(error) if error.is_there_already() => Ok(None),
                 made => made.map(Some),
             },
             SetAction::Replace(vm) => {

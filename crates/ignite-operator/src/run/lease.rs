@@ -12,7 +12,7 @@ use kube::Client;
 use kube::api::{Api, PostParams};
 use std::future::Future;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// Which Lease, and whose.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl LeaseOptions {
 /// Waits until the Lease is ours.
 pub async fn acquire(client: Client, options: LeaseOptions) -> Result<Holder, OperatorError> {
     let api = Api::namespaced(client, &options.namespace);
-    let mut holder = Holder { api, options, seen: None, told: None };
+    let mut holder = Holder { api, options, renewed: Instant::now(), seen: None, told: None };
     let mut failures = 0_u32;
     loop {
         match holder.attempt().await {
@@ -73,6 +73,8 @@ pub async fn acquire(client: Client, options: LeaseOptions) -> Result<Holder, Op
 pub struct Holder {
     api: Api<Lease>,
     options: LeaseOptions,
+    /// When the write was sent that took or renewed it last: the others count from no earlier moment.
+    renewed: Instant,
     /// The Lease as it was seen last, and when it was seen so first.
     seen: Option<(Lease, Instant)>,
     /// Whom we have told to hold it.
@@ -126,21 +128,20 @@ impl Holder {
         Ok(false)
     }
 
-    /// Renews it until that has failed for too long.
+    /// Renews it until that has failed, or not been answered, for too long.
     async fn keep(&mut self) {
-        let mut renewed = Instant::now();
         loop {
-            sleep(self.options.retry).await;
-            match self.attempt().await {
-                Ok(true) => renewed = Instant::now(),
+            let deadline = self.renewed + self.options.renew;
+            let pause = sleep(self.options.retry);
+            let attempt = async {
+                pause.await;
+                self.attempt().await
+            };
+            match timeout_at(deadline, attempt).await {
+                Ok(Ok(true)) => {}
                 // Somebody has taken it: that is no passing trouble.
-                Ok(false) => return,
-                Err(error) => {
-                    tracing::warn!("{}", chain(&error));
-                    if renewed.elapsed() > self.options.renew {
-                        return;
-                    }
-                }
+                Ok(Ok(false)) | Err(_) => return,
+                Ok(Err(error)) => tracing::warn!("{}", chain(&error)),
             }
         }
     }
@@ -182,10 +183,12 @@ impl Holder {
             ..LeaseSpec::default()
         });
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        let sent = Instant::now();
         let lease = match is_new {
             true => self.answer("create", self.api.create(&params, &lease)).await?,
             false => self.answer("renew", self.api.replace(&self.options.name, &params, &lease)).await?,
         };
+        self.renewed = sent;
         self.seen = Some((lease, Instant::now()));
         Ok(())
     }

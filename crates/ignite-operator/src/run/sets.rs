@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// Requests of one set that are under way at a time.
 const AT_A_TIME: usize = 8;
+/// How often a set is looked at whose VMs are not all as they should be.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 struct Sets {
     known: Arc<Known>,
@@ -51,6 +53,7 @@ impl Looks for Sets {
         let acts: Vec<_> = actions.iter().map(|action| self.act(&set, action)).collect();
         let done: Vec<_> = futures_util::stream::iter(acts).buffer_unordered(AT_A_TIME).collect().await;
         let failure = done.into_iter().find_map(Result::err);
+        let is_complete = status.conditions.iter().all(|one| one.kind != "Progressing" || one.status == "False");
         if let Some(error) = &failure {
             notices.clear();
             admit(&mut status.conditions, &mut notices, &set, error);
@@ -62,7 +65,12 @@ impl Looks for Sets {
             }
         }
         self.api.tell(set.as_ref(), &notices).await;
-        failure.map_or(Ok(None), Err)
+        match failure {
+            Some(error) => Err(error),
+            // Nobody tells when a name is free again that was another's.
+            None if !is_complete => Ok(Some(LOOK_AGAIN)),
+            None => Ok(None),
+        }
     }
 }
 

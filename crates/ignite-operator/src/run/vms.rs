@@ -111,17 +111,20 @@ fn is_over(done: &Result<bool, OperatorError>, is_leaving: bool) -> bool {
     is_leaving && matches!(done, Ok(true))
 }
 
-/// Puts into the status, and tells once, what the server would not let us do: a quota, a webhook, a name.
+/// Takes back what was to be told and counted of what could not be done. Puts into the status, and tells once, what the server
+/// would not let us do: a quota, a webhook, a name.
 fn admit(plan: &mut Plan, vm: &VirtualMachine, error: &OperatorError) {
+    let failed_pods = vm.status.as_ref().map_or(0, |status| status.failed_pods);
+    plan.status.failed_pods = plan.status.failed_pods.min(failed_pods);
+    plan.notices.retain(|notice| !notice.is_of_action());
     if !matches!(error.status(), Some(400 | 403 | 422)) {
         return;
     }
     let before = vm.status.clone().unwrap_or_default();
     let why = one_line(&chain(error));
     let status = std::mem::take(&mut plan.status);
-    plan.notices.clear();
     if before.reason.as_deref() != Some(&why) {
         plan.notices.push(Notice { is_warning: true, reason: "Refused", message: why.clone() });
     }
-    plan.status = VmStatus { reason: Some(why), failed_pods: before.failed_pods, ..status };
+    plan.status = VmStatus { reason: Some(why), ..status };
 }

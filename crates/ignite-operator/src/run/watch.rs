@@ -3,7 +3,7 @@
 use super::fresh::Fresh;
 use crate::objects::{VirtualMachine, VirtualMachineSet};
 use crate::pod::MANAGED_BY;
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::Api;
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -107,7 +107,29 @@ where
         None => Api::all(client.clone()),
     };
     // Who wrote which field is the larger half of an object, and nothing to us.
-    watch(api, config).default_backoff().modify(|object: &mut K| object.managed_fields_mut().clear())
+    begun(watch(api, config)).default_backoff().modify(|object: &mut K| object.managed_fields_mut().clear())
+}
+
+/// Says that a list begins when it has begun. A watcher says so before it asks, which would count as a success each time, and
+/// lists that fail would be tried for ever at the first pace.
+fn begun<K: Send>(
+    events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send,
+) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send {
+    let mut begins = false;
+    events.flat_map(move |event| {
+        let all = match event {
+            Ok(Event::Init) => {
+                begins = true;
+                [None, None]
+            }
+            Ok(event) => [std::mem::take(&mut begins).then_some(Ok(Event::Init)), Some(Ok(event))],
+            Err(error) => {
+                begins = false;
+                [None, Some(Err(error))]
+            }
+        };
+        stream::iter(all.into_iter().flatten())
+    })
 }
 
 /// Tells of every object that has changed; true: it is gone. And of every new list, when the store has it.
