@@ -34,7 +34,7 @@ pub enum Command {
     Daemon(daemon::Args),
     /// Keep the VMs of Git repositories
     Gitops(Box<gitops::Args>),
-    /// Print custom resources and Pods for VMs in a Kubernetes cluster
+    /// Run VMs in a Kubernetes cluster, each in a Pod
     Operator(operator::Args),
     /// Run a VM in a Kubernetes Pod: what the Pod's containers call
     #[command(hide = true)]

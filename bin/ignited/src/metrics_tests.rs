@@ -198,7 +198,8 @@ fn every_name_is_documented_and_every_documented_name_is_there() {
     let page = std::fs::read_to_string(DOCUMENT).unwrap();
     let documented: BTreeSet<&str> =
         page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`').map(|(name, _)| name)).collect();
-    assert_eq!(told, documented);
+    // Those of the operator are its crate's.
+    assert_eq!(told, documented.into_iter().filter(|name| !name.starts_with("ignite_operator_")).collect());
     let dashboard = std::fs::read_to_string(Path::new(DASHBOARD)).unwrap();
     let parsed: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
     let mut asked = 0;

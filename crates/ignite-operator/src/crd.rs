@@ -151,7 +151,11 @@ fn set_spec(vm_spec: Value) -> Value {
                     },
                     "maxUnavailable": {
                         "x-kubernetes-int-or-string": true,
-                        "description": "VMs that may be away at a time, as a number or as 25%. Default: 1.",
+                        "description": "VMs that may be away at a time, as a number or as 25%. Default: 1. 0 is 1 where maxSurge is 0.",
+                    },
+                    "maxSurge": {
+                        "x-kubernetes-int-or-string": true,
+                        "description": "VMs made beyond replicas while a template is rolled out, as a number or as 25%. Default: 0.",
                     },
                 },
             },

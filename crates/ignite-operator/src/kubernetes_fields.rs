@@ -40,6 +40,10 @@ pub(crate) fn pod_fields() -> Value {
             "items": { "type": "object", "required": ["name"], "properties": { "name": { "type": "string" } } },
         },
         "priorityClassName": text("Priority class of the Pod."),
+        "running": {
+            "type": "boolean",
+            "description": "false: its guest is stopped, and its Pod goes; the object stays. Default: true.",
+        },
         "allowEmulation": {
             "type": "boolean",
             "description": "It may run in software, slowly, where there is no usable KVM; else its Pod stays pending there.",

@@ -4,7 +4,7 @@
 //!  no Pod ──────────────── Create            the Pod of another spec ── Delete, then Create when it is gone
 //!  deleted by somebody ─── Create            evicted, never started ─── Delete, Create, ever more slowly
 //!  the guest has ended ─── stays             its node is silent ─────── waits: two Pods of one VM there never are
-//!  the VM is deleted ───── Delete, then RemoveFinalizer
+//!  the VM is deleted ───── Delete, then RemoveFinalizer         it is not to run ── Delete
 //! ```
 
 use crate::objects::{GROUP, VirtualMachine};
@@ -28,6 +28,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// How often what nobody tells of is looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// Why one is stopped.
+const NOT_TO_RUN: &str = "spec.running is false";
 /// Longest line of a status.
 const MAX_REASON_LEN: usize = 512;
 
@@ -244,8 +246,14 @@ impl Draft<'_> {
         if !has_finalizer(self.vm) {
             self.act(Action::AddFinalizer);
         }
+        let is_stopped = desired.is_ok_and(|(wish, _)| wish.is_stopped);
         let Some((pod, state)) = pod else {
-            if self.is_over() {
+            if is_stopped {
+                self.status.phase = Phase::Stopped;
+                self.status.reason = Some(NOT_TO_RUN.to_owned());
+                self.status.exit_code = self.before.exit_code;
+                self.status.finish_time.clone_from(&self.before.finish_time);
+            } else if self.is_over() {
                 // Its Pod has been cleared away; the run stays over.
                 self.status = self.before.clone();
             } else if is_taken {
@@ -263,6 +271,11 @@ impl Draft<'_> {
             (Stage::Lost, _) => self.wait_for_node(Some((pod, state))),
             (Stage::Leaving, _) if self.is_over() => self.status = self.before.clone(),
             (Stage::Leaving, _) => self.watch_the_clock(pod),
+            (_, Ok(_)) if is_stopped => {
+                self.delete(pod, false);
+                self.status.phase = Phase::Stopping;
+                self.status.reason = Some(NOT_TO_RUN.to_owned());
+            }
             (_, Ok((wish, _))) if hash_of(pod) != Some(wish.hash().as_str()) => {
                 self.delete(pod, false);
                 self.status.phase = Phase::Stopping;
@@ -394,6 +407,7 @@ impl Draft<'_> {
         let why = self.status.reason.clone();
         match self.status.phase {
             Phase::Running => self.notice("Running", "the guest runs".to_owned()),
+            Phase::Stopped => self.notice("Stopped", NOT_TO_RUN.to_owned()),
             Phase::Succeeded => self.notice("Succeeded", "the guest has ended well".to_owned()),
             Phase::Failed => self.warn("Failed", why.unwrap_or_else(|| "the guest has failed".to_owned())),
             Phase::Unknown => self.warn("NodeLost", why.unwrap_or_default()),

@@ -48,6 +48,7 @@ fn every_state_has_its_plan() {
     let changed = vm(json!({ "spec": { "cpus": 2 } }));
     let relabelled = vm(json!({ "metadata": { "labels": { "app": "shop" } } }));
     let forgotten = vm(json!({ "spec": { "autoRemove": true } }));
+    let stopped = vm(json!({ "spec": { "running": false } }));
     let broken = vm(json!({ "spec": { "cpus": "many" } }));
     let refused = vm(json!({ "spec": { "network": { "mode": "cni" } } }));
     let of = |patch| Some(pod(&plain, patch));
@@ -90,6 +91,12 @@ fn every_state_has_its_plan() {
         ("a Pod that failed a while ago", plain.clone(), of(unprepared(1, 11)), vec!["delete p1"], Phase::Pending),
         ("its node is silent", plain.clone(), of(leaving(running(), 40)), vec![], Phase::Unknown),
         ("another's Pod has its name", plain.clone(), foreign.clone(), vec![], Phase::Pending),
+        ("it is not to run", stopped.clone(), of(running()), vec!["delete p1"], Phase::Stopping),
+        ("it is not to run, its Pod ends", stopped.clone(), of(leaving(running(), -5)), vec![], Phase::Stopping),
+        ("it is not to run, its Pod has ended", stopped.clone(), of(ended(0)), vec!["delete p1"], Phase::Stopping),
+        ("it is not to run, its node is silent", stopped.clone(), of(leaving(running(), 40)), vec![], Phase::Unknown),
+        ("it is not to run, and does not", stopped, None, vec![], Phase::Stopped),
+        ("it is to run again", finished("Stopped"), None, vec!["create web"], Phase::Pending),
         ("nonsense in spec", broken.clone(), None, vec![], Phase::Pending),
         ("nonsense while it runs", broken, of(running()), vec![], Phase::Running),
         ("what Kubernetes has not", refused, None, vec![], Phase::Pending),

@@ -1,7 +1,8 @@
 //! What is to be done for a set of equal VMs, and what its status is: pure.
 //!
 //! The VMs are `NAME-0` to `NAME-(N-1)`. Missing ones are made and surplus ones deleted at once; a changed template reaches
-//! them from the last to the first, no more than `maxUnavailable` away at a time.
+//! them from the last to the first, no more than `maxUnavailable` away at a time. `maxSurge` more, from `NAME-N` on, stand in
+//! for those that are away until the template has reached all.
 
 use crate::objects::{VirtualMachine, VirtualMachineSet};
 use crate::plan::{Notice, one_line, owner};
@@ -81,6 +82,7 @@ struct UpdateStrategy {
     #[serde(rename = "type")]
     kind: StrategyKind,
     max_unavailable: Option<IntOrString>,
+    max_surge: Option<IntOrString>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -106,12 +108,15 @@ pub fn plan<V: Deref<Target = VirtualMachine>>(set: &VirtualMachineSet, vms: &[V
     match &read {
         Ok((spec, template)) => {
             (wanted, revision) = (spec.replicas, revision_of(template));
-            away = max_unavailable(spec.update_strategy.max_unavailable.as_ref(), wanted);
+            let limits = Limits::of(&spec.update_strategy, wanted);
+            away = limits.away;
             let mut work = Work { set, template, revision: &revision, ours: &ours, actions: &mut plan.actions };
-            taken = work.create(wanted, |name| vms.iter().any(|vm| vm.metadata.name.as_deref() == Some(name)));
-            work.shrink(wanted);
-            if spec.update_strategy.kind == StrategyKind::RollingUpdate {
-                work.update(wanted, away);
+            let rolls = spec.update_strategy.kind == StrategyKind::RollingUpdate;
+            let with_surge = wanted + if rolls { work.stand_ins(wanted, limits.surge) } else { 0 };
+            taken = work.create(with_surge, |name| vms.iter().any(|vm| vm.metadata.name.as_deref() == Some(name)));
+            work.shrink(with_surge);
+            if rolls {
+                work.update(with_surge, wanted - away);
             }
         }
         Err(refusal) => refused = Some(one_line(&refusal.0)),
@@ -153,7 +158,8 @@ fn read(set: &VirtualMachineSet) -> Result<(SetSpec, Template), Refusal> {
         return Err(Refusal(format!("spec.replicas: Invalid value: {}: 0 to {MAX_REPLICAS}", spec.replicas)));
     }
     let template = spec.template.clone();
-    let last = name_of(set, spec.replicas.max(1) - 1);
+    let surge = Limits::of(&spec.update_strategy, spec.replicas).surge;
+    let last = name_of(set, (spec.replicas + surge).max(1) - 1);
     let metadata = ObjectMeta {
         name: Some(last.clone()),
         labels: Some(template.metadata.labels.clone()),
@@ -183,20 +189,34 @@ fn revision_on(vm: &VirtualMachine) -> Option<&str> {
     vm.metadata.annotations.as_ref()?.get(REVISION_ANNOTATION).map(String::as_str)
 }
 
-/// Kubernetes' rule for sets with an order: percentages are rounded up, and one may always be away.
-fn max_unavailable(wanted: Option<&IntOrString>, replicas: i32) -> i32 {
-    let number = match wanted {
-        None => 1,
-        Some(IntOrString::Int(number)) => *number,
-        Some(IntOrString::String(text)) => match text.strip_suffix('%').and_then(|text| text.parse::<i64>().ok()) {
+/// How far an update may go at a time.
+struct Limits {
+    /// VMs that may be away.
+    away: i32,
+    /// VMs beyond those that are wanted.
+    surge: i32,
+}
+
+impl Limits {
+    /// Kubernetes' rule for sets with an order: percentages are rounded up, and an update can always go on.
+    fn of(strategy: &UpdateStrategy, replicas: i32) -> Limits {
+        let surge = number(strategy.max_surge.as_ref(), replicas).unwrap_or(0).clamp(0, MAX_REPLICAS);
+        let away = number(strategy.max_unavailable.as_ref(), replicas).unwrap_or(1).clamp(0, MAX_REPLICAS);
+        Limits { away: if surge == 0 { away.max(1) } else { away }, surge }
+    }
+}
+
+fn number(wanted: Option<&IntOrString>, replicas: i32) -> Option<i32> {
+    match wanted? {
+        IntOrString::Int(number) => Some(*number),
+        IntOrString::String(text) => match text.strip_suffix('%') {
             Some(percent) => {
-                let share = (i64::from(replicas) * percent.clamp(0, 100) + 99) / 100;
-                i32::try_from(share).unwrap_or(i32::MAX)
+                let share = (i64::from(replicas) * percent.parse::<i64>().ok()?.clamp(0, 100) + 99) / 100;
+                i32::try_from(share).ok()
             }
-            None => text.parse().unwrap_or(1),
+            None => text.parse().ok(),
         },
-    };
-    number.max(1)
+    }
 }
 
 /// The guest runs what its `spec` says now.
@@ -279,20 +299,41 @@ impl Work<'_> {
         }
     }
 
-    /// From the last to the first: what is away anyway at once, what is ready while not too many are away.
-    fn update(&mut self, wanted: i32, away: i32) {
-        let ready = |name: &String| {
-            self.ours.get(name.as_str()).is_some_and(|vm| is_ready(vm) && vm.metadata.deletion_timestamp.is_none())
+    fn is_leaving(&self, name: &str) -> bool {
+        self.ours.get(name).is_some_and(|vm| vm.metadata.deletion_timestamp.is_some())
+    }
+
+    fn is_ready(&self, name: &str) -> bool {
+        self.ours.get(name).is_some_and(|vm| is_ready(vm)) && !self.is_leaving(name)
+    }
+
+    fn is_old(&self, name: &str) -> bool {
+        self.ours.get(name).is_some_and(|vm| revision_on(vm) != Some(self.revision)) && !self.is_leaving(name)
+    }
+
+    /// VMs beyond those that are wanted: made when there is an old one, there until none is away for the update's sake.
+    fn stand_ins(&self, wanted: i32, surge: i32) -> i32 {
+        let names = |range: std::ops::Range<i32>| range.map(|index| name_of(self.set, index));
+        let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+        let unfinished = count(names(0..wanted).filter(|name| self.is_old(name) || !self.is_ready(name)).count());
+        let most = if names(0..wanted).any(|name| self.is_old(&name)) {
+            surge
+        } else {
+            let is_there = |name: &String| self.ours.contains_key(name.as_str()) && !self.is_leaving(name);
+            count(names(wanted..wanted.saturating_add(surge)).filter(is_there).count())
         };
-        let names: Vec<String> = (0..wanted).rev().map(|index| name_of(self.set, index)).collect();
-        let mut room = away - i32::try_from(names.iter().filter(|name| !ready(name)).count()).unwrap_or(i32::MAX);
+        most.min(unfinished)
+    }
+
+    /// From the last to the first: what is away anyway at once, what is ready while more than `at_least` are.
+    fn update(&mut self, there: i32, at_least: i32) {
+        let names: Vec<String> = (0..there).rev().map(|index| name_of(self.set, index)).collect();
+        let ready = names.iter().filter(|name| self.is_ready(name)).count();
+        let mut room = i32::try_from(ready).unwrap_or(i32::MAX) - at_least;
         let mut changed = Vec::new();
-        for name in &names {
+        for name in names.iter().filter(|name| self.is_old(name)) {
             let Some(vm) = self.ours.get(name.as_str()) else { continue };
-            if revision_on(vm) == Some(self.revision) || vm.metadata.deletion_timestamp.is_some() {
-                continue;
-            }
-            if ready(name) {
+            if self.is_ready(name) {
                 if room <= 0 {
                     continue;
                 }
@@ -350,7 +391,7 @@ fn conditions(
         reason: if is_available { "EnoughReady" } else { "TooFewReady" },
         message: &counted,
     };
-    let updated = format!("{} of {wanted} made from the template as it is", status.updated_replicas);
+    let updated = format!("{} of {wanted} made from the template as it is", status.updated_replicas.min(wanted));
     let is_done = status.replicas == wanted && status.updated_replicas == wanted && status.ready_replicas == wanted;
     let progressing = Finding {
         kind: "Progressing",

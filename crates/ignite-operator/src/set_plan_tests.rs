@@ -122,6 +122,69 @@ fn a_new_template_reaches_the_last_first_and_no_more_than_may_be_away() {
 }
 
 #[test]
+fn stand_ins_keep_as_many_ready_as_are_wanted() {
+    let old = set(json!({}));
+    let new = set(json!({ "template": { "spec": { "cpus": 2 } },
+        "updateStrategy": { "maxSurge": 1, "maxUnavailable": 0 } }));
+    let mut vms = made(&old);
+    let named = |vms: &[VirtualMachine], name: &str| {
+        vms.iter().position(|vm| vm.metadata.name.as_deref() == Some(name)).unwrap()
+    };
+    // Step by step, each VM ready some time after it has been made or changed.
+    let mut steps = Vec::new();
+    for _ in 0..12 {
+        let plan = planned(&new, &vms);
+        let is_ready_now = |vm: &&VirtualMachine| super::is_ready(vm);
+        assert!(vms.iter().filter(is_ready_now).count() >= 3, "{steps:?}");
+        assert!(vms.len() <= 4, "{steps:?}");
+        if plan.actions.is_empty() {
+            let Some(waiting) = vms.iter().position(|vm| !super::is_ready(vm)) else { break };
+            vms[waiting] = ready(vms[waiting].clone(), true);
+            continue;
+        }
+        steps.extend(short(&plan));
+        for action in plan.actions {
+            match action {
+                SetAction::Create(mut vm) => {
+                    vm.metadata.uid = Some("v3".to_owned());
+                    vm.metadata.generation = Some(1);
+                    vms.push(*vm);
+                }
+                SetAction::Replace(mut vm) => {
+                    vm.metadata.generation = vm.metadata.generation.map(|generation| generation + 1);
+                    let at = named(&vms, vm.metadata.name.as_deref().unwrap());
+                    vms[at] = *vm;
+                }
+                SetAction::Delete { name, .. } => drop(vms.remove(named(&vms, &name))),
+            }
+        }
+    }
+    assert_eq!(steps, ["create web-3", "replace web-2", "replace web-1", "replace web-0", "delete web-3 v3"]);
+    let steady = planned(&new, &vms);
+    assert_eq!((steady.status.updated_replicas, condition(&steady, "Progressing")), (3, "False Complete".to_owned()));
+    // One that fails later is no update, and gets none.
+    vms[1] = ready(vms[1].clone(), false);
+    assert_eq!(short(&planned(&new, &vms)), Vec::<String>::new());
+    // A share is rounded up; a nonsense one is none.
+    let surge = |surge: Value| {
+        let strategy = json!({ "maxSurge": surge, "maxUnavailable": 0 });
+        short(&planned(&set(json!({ "template": { "spec": { "cpus": 4 } }, "updateStrategy": strategy })), &made(&old)))
+    };
+    assert_eq!(surge(json!("34%")), ["create web-3", "create web-4"]);
+    for none in [json!("many"), json!(-1), json!(0)] {
+        assert_eq!(surge(none.clone()), ["replace web-2"], "{none}");
+    }
+}
+
+#[test]
+fn a_set_that_shrinks_while_it_rolls_keeps_no_old_stand_in() {
+    let five = made(&set(json!({ "replicas": 5 })));
+    let new = set(json!({ "replicas": 3, "template": { "spec": { "cpus": 2 } },
+        "updateStrategy": { "maxSurge": 1, "maxUnavailable": 0 } }));
+    assert_eq!(short(&planned(&new, &five)), ["delete web-4 v4", "replace web-3"]);
+}
+
+#[test]
 fn labels_of_a_template_follow_without_the_rest_of_a_vms() {
     let mut vms = made(&set(json!({ "replicas": 1 })));
     vms[0].metadata.labels.as_mut().unwrap().insert("theirs".to_owned(), "x".to_owned());

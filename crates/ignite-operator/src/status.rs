@@ -15,6 +15,8 @@ pub enum Phase {
     Running,
     /// Its Pod is going away.
     Stopping,
+    /// It is wanted not to run, and does not.
+    Stopped,
     /// The guest has ended well and is not started again.
     Succeeded,
     /// The guest has failed and is not started again.
@@ -31,6 +33,7 @@ impl Phase {
             Phase::Starting => "Starting",
             Phase::Running => "Running",
             Phase::Stopping => "Stopping",
+            Phase::Stopped => "Stopped",
             Phase::Succeeded => "Succeeded",
             Phase::Failed => "Failed",
             Phase::Unknown => "Unknown",

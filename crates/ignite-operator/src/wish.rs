@@ -3,6 +3,7 @@
 //! ```text
 //!  spec of the custom resource = VmSpec of ignite-api
 //!                              + nodeSelector, tolerations, ... of the Pod                       (PodWishes)
+//!                              + running
 //!                              + storage.volumes[] of persistentVolumeClaim, configMap, secret  (VolumeSource)
 //! ```
 
@@ -51,6 +52,8 @@ pub struct Wish {
     pub restart_policy: RestartPolicy,
     /// It goes when it has ended.
     pub auto_remove: bool,
+    /// It is not to run: `spec.running` is false.
+    pub is_stopped: bool,
 }
 
 /// Fields that Kubernetes' Pod has under the same names.
@@ -184,6 +187,7 @@ impl Wish {
 /// Reads `spec`; what is wrong in it is said with its field.
 pub fn wish_of(metadata: &ObjectMeta, spec: &Map<String, Value>) -> Result<Wish, Refusal> {
     let mut spec = spec.clone();
+    let running: Option<bool> = decode("spec.running", spec.remove("running").unwrap_or_default())?;
     let pod = take_pod_wishes(&mut spec)?;
     let (volumes, files) = take_volumes(&mut spec)?;
     let name = metadata.name.clone().unwrap_or_default();
@@ -212,7 +216,7 @@ pub fn wish_of(metadata: &ObjectMeta, spec: &Map<String, Value>) -> Result<Wish,
         return Err(Refusal(format!("spec.dependsOn.ready: Forbidden: {}: {instead}", one.name)));
     }
     vm.spec.network.mode.get_or_insert_with(|| POD_NETWORK.to_owned());
-    Ok(Wish { vm, pod, volumes, files, depends_on, restart_policy, auto_remove })
+    Ok(Wish { vm, pod, volumes, files, depends_on, restart_policy, auto_remove, is_stopped: running == Some(false) })
 }
 
 fn decode<T: serde::de::DeserializeOwned>(field: &str, value: Value) -> Result<T, Refusal> {

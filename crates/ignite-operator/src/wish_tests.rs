@@ -60,6 +60,7 @@ fn what_is_wrong_is_said_with_its_field() {
         (json!({ "cpus": "many" }), "spec.cpus: invalid type"),
         (json!({ "cpuz": 1 }), "spec.cpuz: unknown field"),
         (json!({ "nodeSelector": 3 }), "spec.nodeSelector: invalid type"),
+        (json!({ "running": "maybe" }), "spec.running: invalid type"),
         (json!({ "stdin": true }), "spec.stdin: Forbidden"),
         (json!({ "cpuTemplate": "/etc/template.json" }), "spec.cpuTemplate: Forbidden"),
         (json!({ "copyFiles": [{ "hostPath": "/etc/shadow", "vmPath": "/x" }] }), "spec.copyFiles: Forbidden"),
@@ -100,6 +101,7 @@ fn what_is_wrong_is_said_with_its_field() {
 fn only_what_takes_a_new_pod_changes_the_hash() {
     let hash = |more: Value| wish(spec(more)).unwrap().hash();
     let same = hash(json!({}));
+    assert_eq!(same, hash(json!({ "running": false })), "a stop is no other Pod");
     assert_eq!(same, hash(json!({ "cpus": 1, "memory": 536_870_912, "env": null, "storage": {} })));
     for more in [
         json!({ "cpus": 2 }),

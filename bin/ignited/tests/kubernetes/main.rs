@@ -55,6 +55,7 @@ fn tests() -> Vec<(&'static str, Run)> {
             a_vm_becomes_a_pod_and_tells_of_it
             a_changed_spec_takes_a_new_pod_when_the_old_one_has_gone
             a_pod_deleted_under_its_vm_is_made_again
+            a_vm_that_is_not_to_run_is_stopped_and_started_again
             a_silent_node_gets_no_second_guest_beside_it
             a_silent_node_is_given_up_where_that_is_asked_for
             a_pod_of_another_with_its_name_is_left_alone
@@ -64,7 +65,8 @@ fn tests() -> Vec<(&'static str, Run)> {
             what_a_quota_refuses_is_said_and_not_asked_for_in_a_loop;
         operator_sets:
             a_set_follows_its_scale
-            a_new_template_rolls_through_the_set;
+            a_new_template_rolls_through_the_set
+            stand_ins_keep_the_set_ready_while_it_rolls;
         operator_leads:
             of_two_operators_one_works_and_the_other_takes_over
             who_loses_the_lease_ends

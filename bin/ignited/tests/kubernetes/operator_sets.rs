@@ -79,3 +79,33 @@ pub async fn a_new_template_rolls_through_the_set(cluster: &Cluster) {
         (&json!(3), &json!(3), &json!(3))
     );
 }
+
+/// Proves that with stand-ins no VM is missed while a template rolls through, and that they go when it has.
+pub async fn stand_ins_keep_the_set_ready_while_it_rolls(cluster: &Cluster) {
+    let place = Place::new(cluster, "surge").await;
+    let _operator = Operator::start(cluster, &place.namespace, ALONE).await;
+    place.set("web", json!({ "replicas": 2, "updateStrategy": { "maxSurge": 1, "maxUnavailable": 0 } })).await;
+    for name in ["web-0", "web-1"] {
+        place.until(&format!("pods/{name}"), |_| true).await;
+        place.runs(name, "n1").await;
+    }
+    place.until("vmsets/web", |set| set["status"]["readyReplicas"] == 2).await;
+    place.merge("vmsets/web", json!({ "spec": { "template": { "spec": { "cpus": 2 } } } })).await;
+    place.until("pods/web-2", |_| true).await;
+    let pods = place.get("pods").await.unwrap();
+    assert!(pods["items"].as_array().unwrap().iter().all(|pod| pod["metadata"]["deletionTimestamp"].is_null()));
+    place.runs("web-2", "n1").await;
+    for name in ["web-1", "web-0"] {
+        let leaving = |pod: &Value| !pod["metadata"]["deletionTimestamp"].is_null();
+        let old = uid(&place.until(&format!("pods/{name}"), leaving).await);
+        let set = place.until("vmsets/web", |set| set["status"]["readyReplicas"] == 2).await;
+        assert_eq!((condition(&set, "Available").as_str(), &set["status"]["replicas"]), ("True", &json!(3)));
+        place.let_go(name).await;
+        place.until(&format!("pods/{name}"), |pod| uid(pod) != old).await;
+        place.runs(name, "n1").await;
+    }
+    place.let_go("web-2").await;
+    place.until_gone("vms/web-2").await;
+    let set = place.until("vmsets/web", |set| condition(set, "Progressing") == "False").await;
+    assert_eq!((&set["status"]["readyReplicas"], &set["status"]["updatedReplicas"]), (&json!(2), &json!(2)));
+}

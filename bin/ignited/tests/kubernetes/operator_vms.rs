@@ -278,3 +278,22 @@ pub async fn what_a_quota_refuses_is_said_and_not_asked_for_in_a_loop(cluster: &
     place.until("pods/web", |_| true).await;
     place.until("vms/web", |vm| vm["status"]["reason"].is_null()).await;
 }
+
+/// Proves `spec.running`: the guest ends and comes again, and its object is the same.
+pub async fn a_vm_that_is_not_to_run_is_stopped_and_started_again(cluster: &Cluster) {
+    let place = Place::new(cluster, "stopped").await;
+    let _operator = Operator::start(cluster, &place.namespace, ALONE).await;
+    place.vm("web", json!({})).await;
+    let first = uid(&place.runs("web", "n1").await);
+    place.until("vms/web", |vm| vm["status"]["phase"] == "Running").await;
+    place.merge("vms/web", json!({ "spec": { "running": false } })).await;
+    place.until("vms/web", |vm| vm["status"]["phase"] == "Stopping").await;
+    place.let_go("web").await;
+    let web = place.until("vms/web", |vm| vm["status"]["phase"] == "Stopped").await;
+    assert_eq!(web["status"]["reason"], "spec.running is false");
+    assert_eq!(place.get("pods/web").await.expect_err("no Pod").code, 404);
+    place.merge("vms/web", json!({ "spec": { "running": true } })).await;
+    place.until("pods/web", |pod| uid(pod) != first).await;
+    place.runs("web", "n1").await;
+    place.until("vms/web", |vm| vm["status"]["phase"] == "Running" && vm["status"]["reason"].is_null()).await;
+}

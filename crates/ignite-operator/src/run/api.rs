@@ -19,7 +19,7 @@ use std::future::Future;
 use std::time::Duration;
 
 /// Longest wait for the answer to one request.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 const READ: &str = "read";
 

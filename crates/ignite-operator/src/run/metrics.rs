@@ -15,8 +15,16 @@ use std::time::Duration;
 
 /// Bounds of a look's time, in seconds.
 const BUCKETS: [f64; 8] = [0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0];
-const PHASES: [Phase; 7] =
-    [Phase::Pending, Phase::Starting, Phase::Running, Phase::Stopping, Phase::Succeeded, Phase::Failed, Phase::Unknown];
+const PHASES: [Phase; 8] = [
+    Phase::Pending,
+    Phase::Starting,
+    Phase::Running,
+    Phase::Stopping,
+    Phase::Stopped,
+    Phase::Succeeded,
+    Phase::Failed,
+    Phase::Unknown,
+];
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Look {
@@ -120,5 +128,43 @@ impl Collector for Vms {
             None,
             ConstGauge::new(0_i64).metric_type(),
         )?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::runtime::{reflector, watcher};
+    use std::collections::BTreeSet;
+
+    const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
+
+    #[test]
+    fn every_name_is_documented_and_every_documented_name_is_there() {
+        let metrics = Metrics::default();
+        let (store, mut writer) = reflector::store();
+        let vm = crate::test_objects::vm(serde_json::json!({ "status": { "phase": "Running" } }));
+        writer.apply_watcher_event(&watcher::Event::Apply(vm));
+        metrics.knows(store);
+        metrics.leads(true);
+        metrics.looked("vms", Duration::from_millis(3), true);
+        metrics.wrote("create", false);
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let told: BTreeSet<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        let page = std::fs::read_to_string(DOCUMENT).unwrap();
+        let rows = page.lines().filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0));
+        assert_eq!(told, rows.filter(|name| name.starts_with("ignite_operator_")).collect(), "{text}");
+        for sample in [
+            "ignite_operator_vms{phase=\"Running\"} 1",
+            "ignite_operator_vms{phase=\"Pending\"} 0",
+            "ignite_operator_leader 1",
+            "ignite_operator_writes_total{action=\"create\",result=\"error\"} 1",
+        ] {
+            assert!(text.lines().any(|line| line == sample), "{sample}: {text}");
+        }
     }
 }

@@ -26,11 +26,17 @@ use kube::api::{Api, ListParams};
 use kube::runtime::events::Reporter;
 use kube::{Client, Resource};
 use metrics::Metrics;
+use pace::Pace;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// Name under which the operator writes fields and events.
 pub const MANAGER: &str = "ignite-operator";
+
+/// Longest pause while the API server is away at the start.
+const LONGEST_PROBE_PAUSE: Duration = Duration::from_secs(15);
 
 /// Options of the loop.
 #[derive(Debug, Clone)]
@@ -53,8 +59,15 @@ pub async fn run(
     options: Options,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), OperatorError> {
-    probe::<VirtualMachine>(&client, options.namespace.as_deref()).await?;
-    probe::<VirtualMachineSet>(&client, options.namespace.as_deref()).await?;
+    let mut shutdown = std::pin::pin!(shutdown);
+    let probes = async {
+        probe::<VirtualMachine>(&client, options.namespace.as_deref()).await?;
+        probe::<VirtualMachineSet>(&client, options.namespace.as_deref()).await
+    };
+    tokio::select! {
+        probed = probes => probed?,
+        () = shutdown.as_mut() => return Ok(()),
+    }
     let (known, vm_queue, set_queue, watching) = watch::start(&client, options.namespace.as_deref());
     let reporter = Reporter { controller: MANAGER.to_owned(), instance: options.instance.clone() };
     options.metrics.knows(known.vms.store().clone());
@@ -86,7 +99,7 @@ async fn told(mut stopped: tokio::sync::watch::Receiver<bool>) {
     let _ = stopped.wait_for(|is_stopped| *is_stopped).await;
 }
 
-/// Whether they can be listed at all: said at once, and not by a watch that tries for ever.
+/// Whether they can be listed at all: what does not pass by itself is said at once, and not by a watch that tries for ever.
 async fn probe<K>(client: &Client, namespace: Option<&str>) -> Result<(), OperatorError>
 where
     K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
@@ -98,10 +111,19 @@ where
         Some(namespace) => (Api::namespaced(client.clone(), namespace), format!(" in namespace {namespace}")),
         None => (Api::all(client.clone()), String::new()),
     };
-    let what = || format!("{}.{}{place}", K::plural(&()), K::group(&()));
-    match api.list_metadata(&ListParams::default().limit(1)).await {
-        Ok(_) => Ok(()),
-        Err(source) => Err(OperatorError::Unlisted { what: what(), source: Box::new(source) }),
+    let what = format!("{}.{}{place}", K::plural(&()), K::group(&()));
+    let pace = Pace::default();
+    loop {
+        let error = match timeout(api::DEADLINE, api.list_metadata(&ListParams::default().limit(1))).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(source)) => OperatorError::Unlisted { what: what.clone(), source: Box::new(source) },
+            Err(_) => OperatorError::NoAnswer { action: "list", object: what.clone(), waited: api::DEADLINE },
+        };
+        if matches!(error.status(), Some(401 | 403 | 404)) {
+            return Err(error);
+        }
+        tracing::warn!("{}", chain(&error));
+        tokio::time::sleep(pace.failed(()).min(LONGEST_PROBE_PAUSE)).await;
     }
 }
 

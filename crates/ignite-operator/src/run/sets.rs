@@ -1,6 +1,7 @@
 //! One set at a time: plan, act, write down what has come of it.
 
 use super::api::Api;
+use super::fresh::AGE;
 use super::watch::Known;
 use super::work::{Looks, look_after};
 use super::{Options, chain};
@@ -49,7 +50,8 @@ impl Looks for Sets {
             // Its VMs go with it: Kubernetes collects what it owns.
             return Ok(None);
         }
-        let SetPlan { actions, mut status, mut notices } = plan(&set, &self.vms_of(&set), Timestamp::now());
+        let (vms, is_ahead) = self.vms_of(&set);
+        let SetPlan { actions, mut status, mut notices } = plan(&set, &vms, Timestamp::now());
         let acts: Vec<_> = actions.iter().map(|action| self.act(&set, action)).collect();
         let done: Vec<_> = futures_util::stream::iter(acts).buffer_unordered(AT_A_TIME).collect().await;
         let failure = done.into_iter().find_map(Result::err);
@@ -68,15 +70,15 @@ impl Looks for Sets {
         match failure {
             Some(error) => Err(error),
             // Nobody tells when a name is free again that was another's.
-            None if !is_complete => Ok(Some(LOOK_AGAIN)),
-            None => Ok(None),
+            None if !is_complete => Ok(Some(if is_ahead { AGE } else { LOOK_AGAIN })),
+            None => Ok(is_ahead.then_some(AGE)),
         }
     }
 }
 
 impl Sets {
-    /// Those of its label, of whatever owner, and whoever has one of its names.
-    fn vms_of(&self, set: &VirtualMachineSet) -> Vec<Arc<VirtualMachine>> {
+    /// Those of its label, of whatever owner, and whoever has one of its names; true: the watch has not told of all yet.
+    fn vms_of(&self, set: &VirtualMachineSet) -> (Vec<Arc<VirtualMachine>>, bool) {
         let label = label_of(set);
         let prefix = format!("{}-", set.metadata.name.as_deref().unwrap_or_default());
         let is_near = |vm: &VirtualMachine| {
@@ -87,11 +89,12 @@ impl Sets {
         };
         let seen = self.known.vms.store().state_filter(is_near);
         let newest =
-            |vm: Arc<VirtualMachine>| self.known.vms.get(&ObjectRef::from_obj(vm.as_ref())).map_or(vm, |(vm, _)| vm);
+            |vm: Arc<VirtualMachine>| self.known.vms.get(&ObjectRef::from_obj(vm.as_ref())).unwrap_or((vm, false));
         let mut all: Vec<_> = seen.into_iter().map(newest).collect();
         // What we have made and the watch has not told of yet.
-        all.extend(self.known.vms.unseen(is_near));
-        all
+        all.extend(self.known.vms.unseen(is_near).into_iter().map(|vm| (vm, true)));
+        let is_ahead = all.iter().any(|(_, is_ahead)| *is_ahead);
+        (all.into_iter().map(|(vm, _)| vm).collect(), is_ahead)
     }
 
     async fn act(&self, set: &VirtualMachineSet, action: &SetAction) -> Result<(), OperatorError> {

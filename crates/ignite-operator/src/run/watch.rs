@@ -59,7 +59,7 @@ pub(crate) fn start(
         each(vm_events, listed.clone(), move |vm, is_gone| {
             let key = ObjectRef::from_obj(vm);
             if is_gone {
-                known.vms.forget(&key);
+                known.vms.forget(vm);
             }
             send_owner(&to_sets, vm);
             // Whoever depends on it has a look.
@@ -74,7 +74,7 @@ pub(crate) fn start(
         let (known, to_vms) = (known.clone(), to_vms);
         each(pod_events, listed.clone(), move |pod, is_gone| {
             if is_gone {
-                known.pods.forget(&ObjectRef::from_obj(pod));
+                known.pods.forget(pod);
             }
             send_owner(&to_vms, pod);
         })
