@@ -34,6 +34,7 @@ pub mod shared;
 pub mod supervise;
 pub mod task_log;
 pub mod usage;
+pub mod vmm_counters;
 pub mod vmm_record;
 mod volumes;
 

@@ -4,6 +4,7 @@ use crate::usage::Usage;
 use ignite_api::health::Health;
 use ignite_api::{Phase, Vm};
 use ignite_store::Paths;
+use ignite_vmm::VmmCounters;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::MetricType;
@@ -142,8 +143,41 @@ pub fn encode(mut encoder: DescriptorEncoder<'_>, samples: &[Sample<'_>]) -> Res
     counters(&mut encoder, ("ignite_vm_network_received", what, Some(&Unit::Bytes)), samples, received)?;
     let what = "Bytes that a guest on a CNI network has sent";
     let sent = |s: &Sample<'_>| Some(s.usage?.network?.sent_bytes as f64);
-    counters(&mut encoder, ("ignite_vm_network_sent", what, Some(&Unit::Bytes)), samples, sent)
+    counters(&mut encoder, ("ignite_vm_network_sent", what, Some(&Unit::Bytes)), samples, sent)?;
+    for (description, value) in OF_THE_VMM {
+        let counted = |s: &Sample<'_>| Some(value(&s.usage?.counters?) as f64);
+        counters(&mut encoder, description, samples, counted)?;
+    }
+    Ok(())
 }
+
+/// A metric that is one of a VMM's counters.
+type OfTheVmm = (Description<'static>, fn(&VmmCounters) -> u64);
+
+/// What a VMM itself counts.
+const OF_THE_VMM: [OfTheVmm; 12] = [
+    (("ignite_vm_disk_reads", "Reads that a VM's disks have done", None), |c| c.disk_reads),
+    (("ignite_vm_disk_writes", "Writes that a VM's disks have done", None), |c| c.disk_writes),
+    (("ignite_vm_disk_flushes", "Flushes that a VM's disks have done", None), |c| c.disk_flushes),
+    (("ignite_vm_disk_failures", "Requests that a VM's disks could not do", None), |c| c.disk_failures),
+    (("ignite_vm_disk_throttled", "Times that its limits have made a VM's disk wait", None), |c| c.disk_throttled),
+    (("ignite_vm_network_received_packets", "Packets that a guest has received", None), |c| c.network_received_packets),
+    (("ignite_vm_network_sent_packets", "Packets that a guest has sent", None), |c| c.network_sent_packets),
+    (("ignite_vm_network_failures", "Packets lost between a guest and its tap", None), |c| c.network_failures),
+    (
+        ("ignite_vm_network_spoofed_packets", "Packets that a guest has sent under another hardware address", None),
+        |c| c.network_spoofed_packets,
+    ),
+    (("ignite_vm_network_throttled", "Times that its limits have made a VM's traffic wait", None), |c| {
+        c.network_throttled
+    }),
+    (("ignite_vm_vsock_received", "Bytes that a guest has received on its virtio socket", Some(&Unit::Bytes)), |c| {
+        c.vsock_received_bytes
+    }),
+    (("ignite_vm_vsock_sent", "Bytes that a guest has sent on its virtio socket", Some(&Unit::Bytes)), |c| {
+        c.vsock_sent_bytes
+    }),
+];
 
 type Description<'a> = (&'a str, &'a str, Option<&'a Unit>);
 

@@ -252,10 +252,14 @@ impl Run<'_> {
         let health =
             crate::health::keep(self.launch.health.as_ref(), &self.launch.configure.role, connection, self.life);
         tokio::pin!(health);
+        let run_dir = ignite_store::Paths::new(&self.launch.data_dir, &self.launch.run_dir).run_vm(&self.launch.uid);
+        let counting = crate::vmm_counters::keep(&run_dir, machine.counters());
+        tokio::pin!(counting);
         let exit = loop {
             tokio::select! {
                 exit = machine.wait() => break exit,
                 () = &mut health => {}
+                () = &mut counting => {}
                 message = events.recv(), if is_agent_there => match message {
                     Some(GuestMessage::Exiting { cause }) => {
                         announced = Some(cause);

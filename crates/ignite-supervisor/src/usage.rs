@@ -2,6 +2,7 @@
 
 use ignite_api::{Uid, Vm};
 use ignite_store::Paths;
+use ignite_vmm::VmmCounters;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -23,19 +24,23 @@ pub struct Usage {
     pub written_bytes: u64,
     /// What the guest has received and sent, where the VM has a network of its own on the host (CNI).
     pub network: Option<NetworkUsage>,
+    /// What the VMM itself counts, where it does (Firecracker).
+    pub counters: Option<VmmCounters>,
 }
 
 impl Usage {
     /// What a VM takes; `None`: it does not run, or is about to end. Blocks for some reads below `/proc`.
     pub fn of_vm(vm: &Vm, paths: &Paths) -> Option<Usage> {
         let uid = vm.metadata.uid.as_ref().filter(|_| vm.status.phase.is_live())?;
-        let pid = crate::vmm_record::pid(&paths.run_vm(uid))?;
+        let run_dir = paths.run_vm(uid);
+        let pid = crate::vmm_record::pid(&run_dir)?;
         let proc = Path::new("/proc").join(pid.to_string());
         let is_cni = vm.status.network.as_ref().is_some_and(|network| network.plugin.starts_with("cni"));
         Some(Usage {
             cpu: cpu(&fs::read_to_string(proc.join("stat")).ok()?)?,
             memory_bytes: memory(&fs::read_to_string(proc.join("statm")).ok()?)?,
             network: is_cni.then(|| network(&fs::read_to_string(proc.join("net/dev")).ok()?)).flatten(),
+            counters: crate::vmm_counters::read(&run_dir),
             ..io(&fs::read_to_string(proc.join("io")).unwrap_or_default())
         })
     }

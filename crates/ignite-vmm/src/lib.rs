@@ -13,6 +13,7 @@
 
 pub mod boot_spec;
 pub mod choice;
+mod counters;
 pub mod drivers;
 pub mod fake;
 pub mod firecracker;
@@ -31,4 +32,5 @@ pub use boot_spec::{
     AGENT_PORT_NAME, Accelerator, BootSpec, Carrier, CpuTemplate, Drive, DriveLimits, DriveLocator, IsolationWanted,
     Nic, NicBackend, TrafficLimit, TrafficLimits,
 };
+pub use counters::VmmCounters;
 pub use machine::{AgentChannel, Capabilities, Console, Driver, Exit, ExitCause, Machine, Pause, RunDir, VmmError};

@@ -1,11 +1,13 @@
 //! The two traits every VMM implements, and what they exchange.
 
 use crate::boot_spec::{Accelerator, BootSpec, Carrier, DriveLocator};
+use crate::counters::VmmCounters;
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 
 /// A kind of VMM.
 #[async_trait]
@@ -85,6 +87,10 @@ pub trait Machine: Send {
     async fn kill(&mut self) -> Result<(), VmmError>;
     /// Waits for the end and says why. Cancel-safe, and gives the same answer again when asked again.
     async fn wait(&mut self) -> Exit;
+    /// What the VMM itself counts, as it last said; `None` where it says nothing of that.
+    fn counters(&self) -> Option<watch::Receiver<VmmCounters>> {
+        None
+    }
     /// What stops and continues the virtual CPUs; `None` where the VMM cannot.
     fn pauser(&mut self) -> Option<&mut dyn Pause> {
         None

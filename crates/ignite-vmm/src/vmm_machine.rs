@@ -1,5 +1,6 @@
 //! What the machines of all drivers are: a jailed process with a console and an agent channel, whose end is told once.
 
+use crate::counters::VmmCounters;
 use crate::jail::Process;
 use crate::machine::{AgentChannel, Console, Exit, Machine, Pause, VmmError};
 use async_trait::async_trait;
@@ -7,6 +8,7 @@ use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use tokio::net::UnixStream;
+use tokio::sync::watch;
 
 /// What a driver knows of its running VMM that others do not.
 #[async_trait]
@@ -19,6 +21,10 @@ pub(crate) trait Vmm: Send {
     async fn pause(&mut self) -> Result<(), VmmError>;
     /// Lets them go on.
     async fn resume(&mut self) -> Result<(), VmmError>;
+    /// What it counts, where it does.
+    fn counters(&self) -> Option<watch::Receiver<VmmCounters>> {
+        None
+    }
     /// What the VMM said last, now that it has ended; lets go of what only a living one needs. Cancel-safe.
     async fn last_words(&mut self) -> String;
     /// Why it ended.
@@ -105,6 +111,10 @@ impl<V: Vmm> Machine for VmmMachine<V> {
         let exit = self.vmm.classify(status, self.is_killed, said).await.with_breach(self.process.breach());
         self.exit = Some(exit.clone());
         exit
+    }
+
+    fn counters(&self) -> Option<watch::Receiver<VmmCounters>> {
+        self.vmm.counters()
     }
 
     fn pauser(&mut self) -> Option<&mut dyn Pause> {

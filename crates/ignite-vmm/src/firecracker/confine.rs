@@ -61,8 +61,9 @@ fn arguments(spec: &BootSpec, opened: &Opened, config: &OwnedFd) -> Vec<String> 
         option("--id", spec.id.clone()),
         option("--api-sock", opened.api_socket().display().to_string()),
         option("--config-file", format!("/proc/self/fd/{}", config.as_raw_fd())),
-        option("--log-path", opened.log_path().display().to_string()),
+        option("--log-path", opened.log.path().display().to_string()),
         option("--level", "Warning".to_owned()),
+        option("--metrics-path", opened.metrics.path().display().to_string()),
     ]
     .concat()
 }

@@ -1,13 +1,16 @@
 //! What Firecracker, running, can be asked, and why it ended.
 
 use super::client::Client;
+use super::metrics::Metrics;
 use super::open::Opened;
+use crate::counters::VmmCounters;
 use crate::machine::{Exit, ExitCause, VmmError};
 use crate::vmm_log::VmmLog;
 use crate::vmm_machine::{Vmm, crash_detail};
 use async_trait::async_trait;
 use serde_json::json;
 use std::process::ExitStatus;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// What Firecracker logs when KVM gives up on a virtual CPU; it may end with status 0 all the same.
@@ -24,6 +27,7 @@ pub(crate) struct Firecracker {
     pub(super) client: Client,
     pub(super) stderr: VmmLog,
     pub(super) log: VmmLog,
+    pub(super) metrics: Metrics,
     pub(super) carrier: JoinHandle<()>,
     pub(super) opened: Option<Opened>,
 }
@@ -56,9 +60,13 @@ impl Vmm for Firecracker {
         self.client.patch("/vm", &json!({ "state": RESUMED })).await
     }
 
+    fn counters(&self) -> Option<watch::Receiver<VmmCounters>> {
+        Some(self.metrics.counters.clone())
+    }
+
     async fn last_words(&mut self) -> String {
         if let Some(opened) = &mut self.opened {
-            opened.log_held_open = None;
+            opened.let_go_of_streams();
         }
         let mut said = self.log.last_words().await;
         if said.is_empty() {

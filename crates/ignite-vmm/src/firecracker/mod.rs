@@ -7,8 +7,10 @@
 
 mod client;
 mod confine;
+mod fifo;
 mod lock;
 mod machine;
+mod metrics;
 mod open;
 mod translate;
 mod version;
@@ -183,12 +185,14 @@ async fn start(spec: &BootSpec, dir: &RunDir, program: &Path, version: Version) 
         let path = dir.0.join(name);
         VmmLog::follow(stream, &path).map_err(|source| VmmError::Open { path, source })
     };
-    let log = opened.log.take().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
+    let log = opened.log.reading().map_err(failed)?;
+    let metrics = opened.metrics.reading().and_then(metrics::Metrics::follow).map_err(failed)?;
     let (agent, carrier) = vsock::open(opened.vsock());
     let firecracker = Firecracker {
         client: client::Client::new(opened.api_socket()),
         stderr: follow(jailed.stderr, STDERR_FILE)?,
         log: follow(log, LOG_FILE)?,
+        metrics,
         carrier,
         opened: Some(opened),
     };
@@ -225,7 +229,7 @@ async fn come_up(machine: &mut VmmMachine<Firecracker>) -> Result<(), VmmError> 
     match answer {
         Ok(_) => {
             if let Some(opened) = &mut machine.vmm.opened {
-                opened.log_held_open = None;
+                opened.let_go_of_streams();
             }
             Ok(())
         }

@@ -1,5 +1,6 @@
 //! Makes ready what Firecracker will open by path, with the caller's rights.
 
+use super::fifo::Fifo;
 use super::translate::Paths;
 use super::{in_memory, lock};
 use crate::boot_spec::{BootSpec, CpuTemplate, Drive, IsolationWanted};
@@ -29,10 +30,9 @@ pub(super) struct Opened {
     pub(super) drives: Vec<OpenDrive>,
     /// Where it makes its sockets.
     pub(super) directory: PathBuf,
-    /// The reading end of its log.
-    pub(super) log: Option<File>,
-    /// Another writing end, so that the log is not at its end before Firecracker has opened it.
-    pub(super) log_held_open: Option<File>,
+    /// Where it says what happens, and what it counts.
+    pub(super) log: Fifo,
+    pub(super) metrics: Fifo,
 }
 
 /// A drive that is locked for its machine.
@@ -55,8 +55,10 @@ impl Opened {
         self.directory.join("vsock")
     }
 
-    pub(super) fn log_path(&self) -> PathBuf {
-        self.directory.join("log")
+    /// Firecracker has opened what it writes to, or never will.
+    pub(super) fn let_go_of_streams(&mut self) {
+        self.log.let_go();
+        self.metrics.let_go();
     }
 
     /// The paths that the configuration names.
@@ -97,10 +99,9 @@ pub(super) fn open(spec: &BootSpec, run_dir: &Path) -> Result<Opened, VmmError> 
         return Err(failed(io::Error::new(io::ErrorKind::InvalidFilename, reason)));
     }
     make_directory(&directory, borrower).map_err(failed)?;
-    let mut opened = Opened { boot_files, cpu_template, drives, directory, log: None, log_held_open: None };
-    let (log, held_open) = make_log(&opened.log_path(), borrower).map_err(failed)?;
-    (opened.log, opened.log_held_open) = (Some(log), Some(held_open));
-    Ok(opened)
+    let fifo = |name: &str| Fifo::make(directory.join(name), borrower).map_err(failed);
+    let (log, metrics) = (fifo("log")?, fifo("metrics")?);
+    Ok(Opened { boot_files, cpu_template, drives, directory, log, metrics })
 }
 
 /// A copy of a template in memory. What is in it, Firecracker judges.
@@ -166,13 +167,4 @@ fn make_directory(directory: &Path, borrower: Option<u32>) -> io::Result<()> {
     }
     DirBuilder::new().mode(0o700).create(directory)?;
     chown(directory, borrower, None)
-}
-
-/// A pipe with a name: a log that a guest can fill must not fill the disk. Its reading and a writing end.
-fn make_log(path: &Path, borrower: Option<u32>) -> io::Result<(File, File)> {
-    use rustix::fs::{CWD, FileType, Mode, mknodat};
-    mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0)?;
-    chown(path, borrower, None)?;
-    let end = |options: &mut OpenOptions| options.custom_flags(libc::O_NONBLOCK).open(path);
-    Ok((end(OpenOptions::new().read(true))?, end(OpenOptions::new().write(true))?))
 }

@@ -1,8 +1,8 @@
 /* A guest of one page of code for the contract suite: no operating system, entered by PVH in 32-bit protected mode.
  *
- * It prints its command line on COM1 and does what `do=` in it says: poweroff, reset, panic, fault (a triple fault), hang, flood (prints for
- * ever), or echo (sends back what comes on the first virtio-serial port, or, where there is none, on port 1024 of a virtio socket).
- * contract.rs builds it.
+ * It prints its command line on COM1 and does what `do=` in it says: poweroff, reset, panic, fault (a triple fault), halt (for
+ * ever), hang, flood (prints for ever), count (prints 1, 2, 3 and so on), or echo (sends back what comes on the first
+ * virtio-serial port, or, where there is none, on port 1024 of a virtio socket). mod.rs builds it.
  */
 typedef unsigned char u8;
 typedef unsigned short u16;
@@ -203,6 +203,18 @@ static void echo(void) {
     }
 }
 
+static void count(void) {
+    for (u32 number = 1;; number++) {
+        char digits[12];
+        u32 i = sizeof digits, rest = number;
+        digits[--i] = 0;
+        digits[--i] = '\n';
+        do digits[--i] = (char)('0' + rest % 10); while (rest /= 10);
+        print(digits + i);
+        for (u32 pause = 0; pause < 1000; pause++) __asm__ volatile("pause");
+    }
+}
+
 __attribute__((used)) void guest(const u32 *start_info) {
     const char *line = (const char *)start_info[6];
     out8(0x3fb, 3);
@@ -218,7 +230,12 @@ __attribute__((used)) void guest(const u32 *start_info) {
         static const struct { u16 limit; u32 base; } __attribute__((packed)) none;
         __asm__ volatile("lidt %0; int3" : : "m"(none));
     }
+    if (asks(line, "do=halt")) { /* interrupts are off: nothing wakes it */
+        print("halting\n");
+        for (;;) __asm__ volatile("hlt");
+    }
     if (asks(line, "do=echo")) echo();
+    if (asks(line, "do=count")) count();
     while (asks(line, "do=flood")) print("the quick brown fox jumps over the lazy dog\n");
     for (;;) __asm__ volatile("pause");
 }
