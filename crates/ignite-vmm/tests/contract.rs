@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags};
 use std::future::Future;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -290,7 +291,8 @@ async fn dropping_a_machine_kills_and_reaps_it() {
 #[tokio::test]
 async fn a_machine_dies_with_the_thread_that_booted_it() {
     for row in process_rows() {
-        let spec = row.spec("hang");
+        let spec = BootSpec { drives: vec![row.drive("disk", false)], ..row.spec("hang") };
+        let disk = spec.drives[0].path.clone();
         let dir = RunDir(row.dir.path().to_owned());
         let driver = row.driver.clone();
         let booting = std::thread::spawn(move || {
@@ -303,6 +305,8 @@ async fn a_machine_dies_with_the_thread_that_booted_it() {
         });
         assert!(ends_soon(booting.join().unwrap()), "{}", row.name());
         ignite_vmm::jail::remove_leftovers(row.dir.path()).unwrap();
+        let owner = std::fs::metadata(disk).unwrap().uid();
+        assert_eq!(owner, rustix::process::geteuid().as_raw(), "{}: its disk stays its user's", row.name());
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::processes;
 use std::collections::BTreeSet;
 use std::fs;
+use std::ops::Range;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -49,6 +50,22 @@ pub fn of(root: &Path, data: &Path, run: &Path, before: &Listing) -> Vec<String>
         }
     }
     left.extend(groups_of(data, Path::new(CGROUPS)));
+    left.extend(lent_files(root));
+    left
+}
+
+/// Uids that machines of root run as (`ignite_vmm::jail`): one per supervisor, by its pid.
+const MACHINE_UIDS: Range<u32> = 1_900_000_000..1_900_000_000 + (1 << 22);
+
+/// Files that still belong to the user of a machine that is gone.
+fn lent_files(root: &Path) -> Vec<String> {
+    let mut left = Vec::new();
+    walk(root, &mut |path| {
+        let owner = fs::symlink_metadata(path).map_or(0, |meta| meta.uid());
+        if MACHINE_UIDS.contains(&owner) {
+            left.push(format!("file of a machine's user {owner}: {}", path.display()));
+        }
+    });
     left
 }
 
@@ -127,6 +144,11 @@ mod tests {
         fs::write(data.join("events.log"), "{\"uid\":\"00ab\"}\nno JSON\n").expect("a file");
         let groups = groups_of(&data, &root.path().join("cgroup"));
         assert_eq!(groups, [format!("control group: {}", ours.display())]);
+        let is_root = rustix::process::geteuid().is_root();
+        if is_root {
+            std::os::unix::fs::chown(data.join("events.log"), Some(MACHINE_UIDS.start + 7), None)
+                .expect("give it away");
+        }
         let mut child = Command::new("sleep").arg("1000").current_dir(&data).spawn().expect("a process");
         let left = of(root.path(), &data, &run, &before).join("\n");
         child.kill().expect("kill it");
@@ -134,5 +156,27 @@ mod tests {
         for mark in ["vm/0123", "base.tmp123", "control.sock", "sleep 1000"] {
             assert!(left.contains(mark), "{mark} was not found: {left}");
         }
+        assert!(!is_root || left.contains("user 1900000007: "), "{left}");
+    }
+
+    #[test]
+    fn a_mount_that_only_a_process_sees_is_found() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let root = tempfile::tempdir().expect("a directory");
+        let script = "mount --bind \"$1\" /mnt && exec sleep 1001";
+        let mut jail = Command::new("unshare");
+        jail.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]).arg(root.path());
+        let mut jail = jail.current_dir("/").spawn().expect("a process");
+        let is_found = || processes::touching(root.path()).iter().any(|process| process.command_line == "sleep 1001");
+        let found = (0..500).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            is_found()
+        });
+        jail.kill().expect("kill it");
+        jail.wait().expect("reap it");
+        assert!(found);
+        assert_eq!(processes::touching(root.path()), Vec::new());
     }
 }

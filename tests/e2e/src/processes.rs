@@ -58,7 +58,7 @@ pub fn is_alive(pid: u32) -> bool {
 }
 
 /// Processes that hold on to something below `root`: by an argument, the environment, a working directory, an open file,
-/// a mapped file or a bound Unix socket. This process and its own threads are left out.
+/// a mapped file, a bound Unix socket or a mount in a namespace of its own. This process and its own threads are left out.
 pub fn touching(root: &Path) -> Vec<Process> {
     let own = std::process::id();
     all().into_iter().filter(|p| p.pid != own && touches(p, root)).collect()
@@ -71,6 +71,11 @@ fn touches(process: &Process, root: &Path) -> bool {
         fs::read(dir.join(name)).is_ok_and(|bytes| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
     };
     if holds("cmdline") || holds("environ") || holds("maps") {
+        return true;
+    }
+    // The root of a jail: mounts that only its processes see.
+    let mounts_of = |dir: &Path| fs::read_link(dir.join("ns/mnt")).ok();
+    if mounts_of(&dir) != mounts_of(Path::new("/proc/self")) && holds("mountinfo") {
         return true;
     }
     let below = |link: &Path| fs::read_link(link).is_ok_and(|target| target.starts_with(root));

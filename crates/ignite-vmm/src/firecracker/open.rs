@@ -6,6 +6,7 @@ use super::{in_memory, lock};
 use crate::boot_spec::{BootSpec, CpuTemplate, Drive, IsolationWanted};
 use crate::host_files::{open_boot_file, open_drive};
 use crate::jail;
+use crate::jail::lent::Lent;
 use crate::machine::VmmError;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
@@ -91,6 +92,12 @@ pub(super) fn open(spec: &BootSpec, run_dir: &Path) -> Result<Opened, VmmError> 
         Some(CpuTemplate::Named(_)) | None => None,
     };
     let borrower = borrower(spec);
+    if let Some(uid) = borrower {
+        // All of them: what is not lent keeps its owner, and what is not there is told below.
+        let paths = spec.drives.iter().filter_map(|drive| std::fs::canonicalize(&drive.path).ok());
+        let lent: Vec<Lent> = paths.map(|path| Lent { path, uid }).collect();
+        jail::lent::record(run_dir, &lent).map_err(|source| VmmError::Open { path: run_dir.to_owned(), source })?;
+    }
     let drives = spec.drives.iter().map(|drive| lend(drive, borrower)).collect::<Result<_, _>>()?;
     let directory = run_dir.join(DIRECTORY);
     let failed = |source| VmmError::Open { path: run_dir.join(DIRECTORY), source };

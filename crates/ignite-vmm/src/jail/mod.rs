@@ -11,14 +11,15 @@
 //!
 //! In the jail the program sees a root of its own (libraries, itself, and the files it was given, all read-only unless
 //! shared for writing), itself as process 1, no network, no other user's files, and has no privilege nor a way to get
-//! one. Nothing of it stays behind but control groups, which [`remove_leftovers`] removes: namespaces and the root
-//! vanish with the process, and a user is only a number, made of the supervisor's pid.
+//! one. Namespaces and the root vanish with the process, and a user is only a number, made of the supervisor's pid. What a
+//! killed supervisor leaves, control groups and files that it had lent to that user, [`remove_leftovers`] sees to.
 
 mod birth;
 pub mod cgroup;
 mod child;
 mod filter;
 mod host;
+pub(crate) mod lent;
 mod measure;
 mod plan;
 mod process;
@@ -27,9 +28,16 @@ mod spawn;
 mod spec;
 mod step;
 
-pub use cgroup::{Breach, Limits, remove_leftovers};
+pub use cgroup::{Breach, Limits};
 pub(crate) use host::{is_machine_uid, machine_uid};
 pub use measure::{APPLIED, Measure};
 pub use process::Process;
 pub use spawn::{JailError, Jailed, probe, spawn};
 pub use spec::{JailSpec, Network, Share, ShareAccess, system_libraries};
+
+/// Ends what still runs in the control groups recorded in `run_dir`, removes them, and takes back the files that its
+/// machine was lent; nothing to do is no error. Blocks until the processes are gone, at most ten seconds.
+pub fn remove_leftovers(run_dir: &std::path::Path) -> std::io::Result<()> {
+    cgroup::remove_leftovers(run_dir)?;
+    lent::take_back(run_dir)
+}

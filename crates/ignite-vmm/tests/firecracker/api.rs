@@ -5,6 +5,7 @@ use crate::{boot, boot_as};
 use ignite_vmm::{BootSpec, Drive, DriveLimits};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -98,7 +99,12 @@ async fn one_process_takes_the_configuration_file_and_serves_the_api() {
     assert!(status == 400 && answer["fault_message"].as_str().is_some_and(|said| said.len() > 10), "{status} {answer}");
     let limiter = json!({ "drive_id": "disk", "rate_limiter": { "ops": { "size": 10, "refill_time": 100 } } });
     granted(&api, "PATCH", "/drives/disk", &limiter);
+    // A disk is its user's while it runs, and no longer.
+    let own = rustix::process::geteuid();
+    let owner = || std::fs::metadata(&spec.drives[1].path).unwrap().uid();
+    assert!(!own.is_root() || owner() > 1_000_000_000, "{}", owner());
     machine.kill().await.unwrap();
+    assert_eq!(owner(), own.as_raw());
 }
 
 #[tokio::test]
