@@ -76,6 +76,8 @@ const TESTS: &[Test] = tests! {
     limits:
         a_vmm_over_its_memory_or_its_threads_is_stopped_says_why_and_disturbs_nobody ["the threads are those of QEMU's disks; Firecracker's have none"]
         without_control_groups_a_vm_runs_and_says_so_and_a_strict_one_does_not;
+    machine_options:
+        what_cannot_be_given_is_refused_with_what_to_type_and_a_vm_goes_on_without_it;
     tasks:
         the_exit_code_of_the_command_is_that_of_run
         stdin_reaches_the_command_and_comes_back_exactly

@@ -17,6 +17,7 @@ pub mod layers;
 pub mod limits;
 pub mod login;
 pub mod machine;
+pub mod machine_options;
 pub mod manifests;
 pub mod network;
 pub mod network_docker;
