@@ -30,6 +30,7 @@ mod events;
 mod firecracker_release;
 mod freshness;
 mod guest_files;
+mod image_archive;
 mod image_content;
 mod images;
 mod interrupted;
@@ -74,7 +75,8 @@ pub use ignite_oci::{
 };
 pub use ignite_supervisor::metrics;
 pub use ignite_supervisor::private_socket::SocketNames;
-pub use image_content::{Archive, Damage, ImageVerdict};
+pub use image_archive::Archive;
+pub use image_content::{Damage, ImageVerdict};
 pub use images::{ImportImage, PruneReport, PullPolicy};
 pub use kernels::{ImportKernel, KernelSourceArg};
 pub use logs::{LogEntry, LogOptions, LogReader, LogStream};

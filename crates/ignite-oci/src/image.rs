@@ -139,7 +139,7 @@ pub(crate) fn record_image(store: &ContentStore, image: &StoredImage, manifest: 
 /// Refuses an image that says it is made for another platform.
 pub(crate) fn check_platform(configuration: &Configuration, wanted: &Platform, image: &str) -> Result<(), OciError> {
     match &configuration.platform {
-        Some(found) if wanted.fit(found).is_none() => Err(OciError::PlatformMismatch {
+        Some(found) if !wanted.accepts(found) => Err(OciError::PlatformMismatch {
             image: image.to_owned(),
             wanted: wanted.to_string(),
             found: crate::document::printable(&found.to_string()),
