@@ -73,10 +73,17 @@ fn env_value(dir: &Path, from: &ValueFrom) -> Result<String, EngineError> {
 
 fn read(dir: &Path, name: &str) -> Result<Vec<u8>, EngineError> {
     let (file, _) = open(dir, name)?;
+    read_whole(file, dir, name)
+}
+
+/// It may grow while it is read: a part of it is never taken for the whole.
+fn read_whole(file: impl Read, dir: &Path, name: &str) -> Result<Vec<u8>, EngineError> {
     let mut bytes = Vec::new();
-    // It may grow while it is read.
-    file.take(MAX_SECRET_LEN).read_to_end(&mut bytes).map_err(EngineError::file("read", dir.join(name)))?;
-    Ok(bytes)
+    file.take(MAX_SECRET_LEN + 1).read_to_end(&mut bytes).map_err(EngineError::file("read", dir.join(name)))?;
+    match bytes.len() as u64 > MAX_SECRET_LEN {
+        true => Err(too_long(dir, name)),
+        false => Ok(bytes),
+    }
 }
 
 /// Opens it as the kernel resolves it inside the directory: neither `..` nor a link leads out.
@@ -112,9 +119,13 @@ fn open(dir: &Path, name: &str) -> Result<(File, std::fs::Metadata), EngineError
         return Err(refused(format!("belongs to the user {owner}"), "let it belong to root or to the user of ignite"));
     }
     if metadata.len() > MAX_SECRET_LEN {
-        return Err(refused("is longer than 1 MB".to_owned(), "use a volume"));
+        return Err(too_long(dir, name));
     }
     Ok((file, metadata))
+}
+
+fn too_long(dir: &Path, name: &str) -> EngineError {
+    refusal(dir, name, "is longer than 1 MB".to_owned(), "use a volume")
 }
 
 fn refusal(dir: &Path, name: &str, reason: String, hint: &str) -> EngineError {
@@ -172,5 +183,12 @@ mod tests {
             }
         }
         assert_eq!(read(&dir, "bytes").expect("bytes"), [0xff, 0]);
+    }
+
+    #[test]
+    fn what_grows_while_it_is_read_is_refused_not_cut() {
+        let whole = |len| read_whole(std::io::repeat(b'x').take(len), Path::new("/dir"), "key");
+        assert_eq!(whole(MAX_SECRET_LEN).expect("the longest").len() as u64, MAX_SECRET_LEN);
+        assert!(whole(MAX_SECRET_LEN + 1).unwrap_err().to_string().contains("is longer than 1 MB"));
     }
 }
