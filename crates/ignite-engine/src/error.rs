@@ -54,6 +54,16 @@ pub enum EngineError {
     /// The image is not here and may not be pulled.
     #[error("the image {0} is not imported")]
     ImageMissing(String),
+    /// The image is here for other processors than are asked for, and may not be pulled.
+    #[error("the image {image} is here for {found}, not for {wanted}")]
+    OtherPlatform {
+        /// As the user wrote it.
+        image: String,
+        /// What it is made for.
+        found: String,
+        /// What it is asked for.
+        wanted: String,
+    },
     /// The image is made for other processors.
     #[error("the image {image} is made for {platform}, which does not run here")]
     Foreign {
@@ -304,7 +314,9 @@ impl EngineError {
     pub fn kind(&self) -> ErrorKind {
         use ignite_oci::OciError;
         match self {
-            EngineError::Query(QueryError::NotFound { .. }) | EngineError::ImageMissing(_) => ErrorKind::NotFound,
+            EngineError::Query(QueryError::NotFound { .. })
+            | EngineError::ImageMissing(_)
+            | EngineError::OtherPlatform { .. } => ErrorKind::NotFound,
             EngineError::Query(QueryError::Ambiguous { .. })
             | EngineError::Invalid(_)
             | EngineError::CopyRefused(_) => ErrorKind::Invalid,
@@ -402,6 +414,9 @@ impl EngineError {
                 "import it for this host: ignite image import --platform {} {image}; or run it on a host of its own kind",
                 ignite_oci::Platform::host()
             )),
+            EngineError::OtherPlatform { image, wanted, .. } => {
+                Some(format!("import it for that: ignite image import --platform {wanted} {image}"))
+            }
             EngineError::ImageMissing(image) => Some(format!("import it: ignite image import {image}")),
             EngineError::NoKernel => Some(
                 "import one: ignite kernel import apt:linux-image-cloud-amd64 (or a .deb, a vmlinux, or `host` for this \

@@ -76,14 +76,21 @@ impl Engine {
         if let Some(platform) = &platform {
             options.platform = platform.clone();
         }
-        if let Some(name) = &wanted_name
-            && let Some(image) = self.current_image(name, &source, pull, &options).await?
-            && is_for(&image, platform.as_ref())
-        {
-            return Ok(image);
-        }
-        if pull == PullPolicy::Never {
-            return Err(EngineError::ImageMissing(source.to_string()));
+        let known = match &wanted_name {
+            Some(name) => self.current_image(name, &source, pull, &options).await?,
+            None => None,
+        };
+        match known {
+            Some(image) if is_for(&image, platform.as_ref()) => return Ok(image),
+            Some(image) if pull == PullPolicy::Never => {
+                return Err(EngineError::OtherPlatform {
+                    image: source.to_string(),
+                    found: image.status.platform.unwrap_or_default(),
+                    wanted: platform.unwrap_or_else(Platform::host).to_string(),
+                });
+            }
+            None if pull == PullPolicy::Never => return Err(EngineError::ImageMissing(source.to_string())),
+            Some(_) | None => {}
         }
         let failed = |error| EngineError::Image { image: source.to_string(), source: error };
         let store = self.content_store().map_err(failed)?;

@@ -343,6 +343,8 @@ pub fn the_platform_that_is_asked_for_is_imported_and_a_foreign_one_is_not_run()
     let refused = host.does(["create", "--platform", "linux/s390x", &source, "true"]);
     refused.fails().complains("made for linux/s390x, which does not run here").gives_a_hint();
     host.does(["image", "import", "--platform", "s390x", &source]).succeeds();
+    let kept = host.does(["image", "import", "--pull", "never", "--platform", "linux/riscv64", &source]);
+    kept.fails().complains("is here for linux/s390x, not for linux/riscv64").gives_a_hint();
     let absent = host.does(["image", "import", "--platform", "linux/riscv64", &source]);
     absent.fails().complains("only for").complains("linux/s390x").gives_a_hint();
     host.does(["image", "import", "--platform", "a/b/c/d", &source]).exits(2).complains("at most three parts");
