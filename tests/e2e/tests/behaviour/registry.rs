@@ -151,9 +151,17 @@ pub fn a_moving_tag_is_seen() -> Report {
     assert_eq!(registry.requests(), Vec::<String>::new());
     host.does(["image", "pull", &reference]).succeeds();
     assert!(line(&reference).ends_with("current"));
-    host.does(["image", "ls", "--check", "-o", "json"]).exits(2);
+    host.does(["image", "ls", "--check", "-o", "name"]).exits(2);
     drop(registry);
     assert!(line(&reference).contains("unknown: "));
+    let listed = host.does(["image", "ls", "--check", "-o", "json"]).succeeds().json();
+    let of = |name: &str| {
+        let found = listed.as_array().into_iter().flatten().find(|image| image["metadata"]["name"] == name);
+        found.expect("the image")["source"].clone()
+    };
+    assert_eq!(of("local:latest"), serde_json::json!({ "state": "current" }));
+    assert_eq!(of(&reference)["state"], "unknown");
+    assert!(of(&reference)["reason"].is_string());
     host.assert_nothing_left();
     Ok(())
 }
