@@ -1,6 +1,6 @@
 //! The loop that reads what a set wants from where it is written.
 
-use super::watch::Watch;
+use super::watch::{self, Watch};
 use super::{Around, SourceReport, Wanted};
 use crate::status_file;
 use ignite::commands::manifests;
@@ -72,6 +72,11 @@ async fn follow_directory(path: &Path, index: usize, wanted: channel::Sender<Opt
         let set = read(path, around).await;
         let error =
             set.is_incomplete.then(|| set.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
+        if let Some(error) = &error
+            && around.shared.report(index).source.error.as_ref() != Some(error)
+        {
+            tracing::warn!("{}: {error}; what was there before is kept", path.display());
+        }
         around.shared.update(index, |report| {
             let is_read = error.is_none();
             report.source = SourceReport {
@@ -97,9 +102,21 @@ async fn follow_directory(path: &Path, index: usize, wanted: channel::Sender<Opt
         };
         tokio::select! {
             () = changed => tokio::time::sleep(SETTLE).await,
+            () = made(path) => tokio::time::sleep(SETTLE).await,
             () = requested.notified() => {}
             () = tokio::time::sleep(around.pace.resync) => {}
         }
+    }
+}
+
+/// Ends when a path that was not there is; never for one that is.
+async fn made(path: &Path) {
+    if path.exists() {
+        std::future::pending().await
+    }
+    if let Err(error) = watch::made(path).await {
+        tracing::warn!("cannot watch for {}: {error}; it is seen at the next resync", path.display());
+        std::future::pending().await
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -96,6 +97,31 @@ impl Watch {
     }
 }
 
+/// Waits until `path` is there, which may lack its parents as well.
+pub(super) async fn made(path: &Path) -> io::Result<()> {
+    let mut watch = Watch::new(WatchFlags::CREATE | WatchFlags::MOVED_TO)?;
+    let nearest = || path.ancestors().skip(1).find(|above| above.is_dir());
+    let mut watched = None;
+    loop {
+        // Watched first, looked at then: what is made in between is seen.
+        if path.exists() {
+            return Ok(());
+        }
+        let above = nearest();
+        if above == watched {
+            let is_on_the_way = |name: &[u8]| path.iter().any(|part| part.as_bytes() == name);
+            watch.changed(is_on_the_way).await?;
+        } else if let Some(above) = above {
+            // A link above it is followed, as by whoever makes something there.
+            if watch.add(&std::fs::canonicalize(above)?) {
+                watched = Some(above);
+            } else if above.is_dir() {
+                return Err(io::Error::other(format!("{} cannot be watched", above.display())));
+            }
+        }
+    }
+}
+
 /// Counts up whenever the object of a VM has been written, made or removed. Never ends.
 pub(super) async fn objects(dir: &Path, changed: watch::Sender<u64>, resync: Duration) {
     // An object is replaced by a rename: nothing else that happens in its directory, such as its disk's writes, wakes us.
@@ -136,6 +162,23 @@ mod tests {
     use std::fs;
 
     const LONG: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn a_path_is_seen_when_it_is_made_with_its_parents() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("etc/ignite/manifests");
+        let watching = tokio::time::timeout(LONG, made(&path));
+        let make = async {
+            for part in ["etc", "etc/ignite", "etc/ignite/manifests"] {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                fs::write(root.path().join("other"), part).unwrap();
+                fs::create_dir(root.path().join(part)).unwrap();
+            }
+        };
+        let (seen, ()) = tokio::join!(watching, make);
+        seen.expect("it is seen").unwrap();
+        tokio::time::timeout(LONG, made(&path)).await.expect("it is there").unwrap();
+    }
 
     #[tokio::test]
     async fn the_first_vm_of_a_host_is_seen_without_a_resync() {
