@@ -3,6 +3,7 @@
 
 mod harness;
 
+use harness::certificate::self_signed;
 use harness::images::TestImage;
 use harness::proxy::{Action, Proxy};
 use harness::registry::{Setup, TestRegistry};
@@ -10,7 +11,6 @@ use harness::{have, options};
 use ignite_oci::{OciError, Proxies, PullOptions, resolve_digest};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::Command;
 
 async fn ask(reference: &str, options: &PullOptions) -> Result<String, OciError> {
     resolve_digest(&reference.parse().unwrap(), options).await
@@ -84,14 +84,7 @@ async fn an_insecure_registry_that_hangs_up_on_plain_http_is_spoken_to_by_tls() 
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
-        .args(["-subj", "/CN=test", "-keyout", "key.pem", "-out", "cert.pem"])
-        .current_dir(dir.path())
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
-    let setup = Setup { tls: Some((dir.path().join("cert.pem"), dir.path().join("key.pem"))), ..Setup::default() };
+    let setup = Setup { tls: Some(self_signed(dir.path(), "server")), ..Setup::default() };
     let registry = TestRegistry::start(&setup);
     let image = TestImage::new("amd64", &[b"tls"]);
     registry.push(&image, "test/busybox:v1", &setup);

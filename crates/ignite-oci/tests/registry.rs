@@ -5,35 +5,11 @@ mod harness;
 
 use harness::images::*;
 use harness::proxy::{Action, Proxy, Request};
-use harness::registry::{Setup, TestRegistry, docker_config};
-use harness::{Events, have, layer_contents, leftovers, options, silent};
-use ignite_oci::{ContentStore, OciError, ProgressEvent, PullOptions, StoredImage, fetch, load_stored, resolve_digest};
+use harness::registry::{Setup, TestRegistry};
+use harness::{Events, NAME, have_registry, layer_contents, leftovers, options, pull, registry_with, silent, store};
+use ignite_oci::{ContentStore, OciError, ProgressEvent, PullOptions, fetch, load_stored, resolve_digest};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
-
-const NAME: &str = "test/busybox:v1";
-
-fn can_run() -> bool {
-    have(&["docker-registry", "skopeo", "htpasswd"])
-}
-
-fn store() -> (TempDir, ContentStore) {
-    let dir = tempfile::tempdir().unwrap();
-    let store = ContentStore::open(dir.path()).unwrap();
-    (dir, store)
-}
-
-async fn pull(store: &ContentStore, host: &str, name: &str, options: &PullOptions) -> Result<StoredImage, OciError> {
-    fetch(store, &format!("{host}/{name}").parse().unwrap(), None, options, silent()).await
-}
-
-fn registry_with(image: &TestImage) -> TestRegistry {
-    let registry = TestRegistry::start(&Setup::default());
-    registry.push(image, NAME, &Setup::default());
-    registry
-}
 
 /// A path's end that only the first layer's blob has.
 fn blob_path(image: &TestImage, layer: usize) -> String {
@@ -48,7 +24,7 @@ fn range_start(request: &Request) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_is_pulled_once_and_then_only_looked_up() {
-    if !can_run() {
+    if !have_registry() {
         return;
     }
     let (plain, packed) = (layer_tar("a", b"plain"), layer_tar("b", &noise(2, 100_000)));
@@ -87,36 +63,8 @@ async fn an_image_is_pulled_once_and_then_only_looked_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn credentials_come_from_the_docker_configuration() {
-    if !can_run() {
-        return;
-    }
-    let image = TestImage::new("amd64", &[b"private"]);
-    let setup = Setup { user: Some(("joe", "s:cret")), ..Setup::default() };
-    let registry = TestRegistry::start(&setup);
-    registry.push(&image, NAME, &setup);
-    let (dir, store) = store();
-
-    let error = pull(&store, &registry.address, NAME, &options()).await.unwrap_err();
-    assert!(matches!(error, OciError::Unauthorized { with_credentials: false, .. }), "{error:?}");
-    assert_eq!(
-        error.hint().unwrap(),
-        format!("log in, so that ~/.docker/config.json has credentials: ignite login {}", registry.address)
-    );
-
-    let configured = PullOptions { docker_config_dir: Some(dir.path().to_owned()), ..options() };
-    docker_config(dir.path(), &registry.address, "joe", "wrong");
-    let error = pull(&store, &registry.address, NAME, &configured).await.unwrap_err();
-    assert!(matches!(error, OciError::Unauthorized { with_credentials: true, .. }), "{error:?}");
-
-    docker_config(dir.path(), &registry.address, "joe", "s:cret");
-    let stored = pull(&store, &registry.address, NAME, &configured).await.unwrap();
-    assert_eq!(layer_contents(&store, &stored), image.tars);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_credential_helper_is_asked() {
-    if !can_run() {
+    if !have_registry() {
         return;
     }
     let image = TestImage::new("amd64", &[b"private"]);
@@ -151,7 +99,7 @@ async fn a_credential_helper_is_asked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_download_goes_on_where_it_was_cut() {
-    if !can_run() {
+    if !have_registry() {
         return;
     }
     let image = TestImage::new("amd64", &[&noise(3, 3 << 20)]);
@@ -173,7 +121,7 @@ async fn a_cut_download_goes_on_where_it_was_cut() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_ended_fetch_left_is_continued_and_a_damaged_rest_is_not_believed() {
-    if !can_run() {
+    if !have_registry() {
         return;
     }
     let image = TestImage::new("amd64", &[&noise(4, 2 << 20)]);
@@ -205,7 +153,7 @@ async fn what_an_ended_fetch_left_is_continued_and_a_damaged_rest_is_not_believe
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_content_is_refused_without_a_second_try_and_leaves_nothing_of_it() {
-    if !can_run() {
+    if !have_registry() {
         return;
     }
     let image = TestImage::new("amd64", &[&noise(5, 200_000)]);
@@ -227,7 +175,7 @@ async fn wrong_content_is_refused_without_a_second_try_and_leaves_nothing_of_it(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_is_followed_by_platform() {
-    if !can_run() {
+    if !have_registry() {
         return;
     }
     let (amd, arm) = (TestImage::new("amd64", &[b"amd"]), TestImage::new("arm64", &[b"arm"]));
@@ -254,7 +202,7 @@ async fn an_index_is_followed_by_platform() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tasks_that_pull_the_same_image_download_each_blob_once() {
-    if !can_run() {
+    if !have_registry() {
         return;
     }
     let image = TestImage::new("amd64", &[&noise(6, 1 << 20), &noise(7, 1 << 20), b"small"]);
@@ -313,7 +261,7 @@ async fn pull_as_told_by_another_test() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_that_pull_the_same_image_download_each_blob_once() {
-    if !can_run() {
+    if !have_registry() {
         return;
     }
     let image = TestImage::new("amd64", &[&noise(8, 2 << 20), &noise(9, 1 << 20)]);
@@ -332,7 +280,7 @@ async fn processes_that_pull_the_same_image_download_each_blob_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_process_leaves_what_the_next_continues() {
-    if !can_run() {
+    if !have_registry() {
         return;
     }
     let image = TestImage::new("amd64", &[&noise(10, 2 << 20)]);
@@ -362,7 +310,7 @@ async fn a_killed_process_leaves_what_the_next_continues() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn passing_troubles_are_waited_out_and_the_server_is_obeyed() {
-    if !can_run() {
+    if !have_registry() {
         return;
     }
     let image = TestImage::new("amd64", &[b"content"]);
@@ -409,7 +357,7 @@ async fn lasting_troubles_end_in_the_last_error_after_the_retries() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_there_is_asked_for_once() {
-    if !can_run() {
+    if !have_registry() {
         return;
     }
     let registry = registry_with(&TestImage::new("amd64", &[b"x"]));
@@ -425,71 +373,6 @@ async fn what_is_not_there_is_asked_for_once() {
     assert!(matches!(error, OciError::Unreachable { .. }), "{error:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_token_server_is_asked_and_asked_again_when_the_token_ends() {
-    if !can_run() {
-        return;
-    }
-    let image = TestImage::new("amd64", &[&noise(11, 10_000)]);
-    let registry = registry_with(&image);
-    let (dir, store) = store();
-    let issued = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&issued);
-    let blob = blob_path(&image, 0);
-    let proxy = Proxy::start(&registry.address, move |request, before| {
-        if request.path.starts_with("/token?") {
-            // joe:secret
-            if request.headers.get("authorization").is_none_or(|value| value != "Basic am9lOnNlY3JldA==") {
-                return Action::Respond("401 Unauthorized", Vec::new(), r#"{"details":"no"}"#.to_owned());
-            }
-            assert!(
-                request.path.contains("scope=repository%3Atest%2Fbusybox%3Apull&service=registry"),
-                "{}",
-                request.path
-            );
-            let number = counter.fetch_add(1, Ordering::SeqCst);
-            return Action::Respond("200 OK", Vec::new(), format!(r#"{{"token":"t{number}"}}"#));
-        }
-        let token = request.headers.get("authorization").map(String::as_str);
-        // The first token ends before the layer is asked for.
-        let good = if request.path.ends_with(&blob) && before < 2 { "Bearer t1" } else { "Bearer t" };
-        if token.is_some_and(|token| token.starts_with(good)) {
-            return Action::Forward;
-        }
-        let host = request.headers["host"].clone();
-        let challenge = format!(r#"Bearer realm="http://{host}/token",service="registry""#);
-        Action::Respond("401 Unauthorized", vec![("WWW-Authenticate", challenge)], String::new())
-    });
-    let error = pull(&store, &proxy.address, NAME, &options()).await.unwrap_err();
-    assert!(matches!(error, OciError::Unauthorized { with_credentials: false, .. }), "{error:?}");
-
-    docker_config(dir.path(), &proxy.address, "joe", "secret");
-    let configured = PullOptions { docker_config_dir: Some(dir.path().to_owned()), ..options() };
-    let stored = pull(&store, &proxy.address, NAME, &configured).await.unwrap();
-    assert_eq!(layer_contents(&store, &stored), image.tars);
-    assert_eq!(issued.load(Ordering::SeqCst), 2);
-}
-
-#[tokio::test]
-async fn nobody_leads_to_plain_http_elsewhere() {
-    for header in [("Location", "307 Temporary Redirect"), ("WWW-Authenticate", "401 Unauthorized")] {
-        let (name, status) = header;
-        let value = if name == "Location" {
-            "http://registry.invalid/v2/"
-        } else {
-            r#"Bearer realm="http://registry.invalid/token""#
-        };
-        let proxy = Proxy::start("127.0.0.1:9", move |_, _| {
-            Action::Respond(status, vec![(name, value.to_owned())], String::new())
-        });
-        let (_dir, store) = store();
-        let error = pull(&store, &proxy.address, NAME, &options()).await.unwrap_err();
-        let OciError::PlainHttpRefused { host } = &error else { panic!("{name}: {error:?}") };
-        assert_eq!(host, "registry.invalid");
-        assert!(error.hint().unwrap().contains("plain http"));
-    }
-}
-
 #[tokio::test]
 async fn an_endless_manifest_is_not_read_to_its_end() {
     let proxy = Proxy::start("127.0.0.1:9", |_, _| Action::Respond("200 OK", Vec::new(), " ".repeat(5 << 20)));
@@ -499,75 +382,8 @@ async fn an_endless_manifest_is_not_read_to_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_registry_with_its_own_authority_needs_its_certificate() {
-    if !can_run() || !have(&["openssl"]) {
-        return;
-    }
-    let (dir, store) = store();
-    let (certificate, key) = (dir.path().join("ca.pem"), dir.path().join("key.pem"));
-    let output = std::process::Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
-        .args([
-            "-subj",
-            "/CN=test",
-            "-addext",
-            "subjectAltName=IP:127.0.0.1",
-            "-addext",
-            "basicConstraints=critical,CA:FALSE",
-        ])
-        .arg("-out")
-        .arg(&certificate)
-        .arg("-keyout")
-        .arg(&key)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let setup = Setup { tls: Some((certificate.clone(), key)), ..Setup::default() };
-    let registry = TestRegistry::start(&setup);
-    let image = TestImage::new("amd64", &[b"tls"]);
-    registry.push(&image, NAME, &setup);
-    let error = pull(&store, &registry.address, NAME, &options()).await.unwrap_err();
-    assert!(matches!(error, OciError::Untrusted { .. }), "{error:?}");
-    let trusting = PullOptions { ca_certificates: vec![certificate], ..options() };
-    let source = format!("{}/{NAME}", registry.address).parse().unwrap();
-    assert_eq!(resolve_digest(&source, &trusting).await.unwrap(), image.manifest.digest());
-    let stored = pull(&store, &registry.address, NAME, &trusting).await.unwrap();
-    assert_eq!(layer_contents(&store, &stored), image.tars);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn credentials_do_not_follow_a_redirect_to_another_host() {
-    if !can_run() {
-        return;
-    }
-    let image = TestImage::new("amd64", &[b"elsewhere"]);
-    let registry = registry_with(&image);
-    let storage = Proxy::start(&registry.address, |_, _| Action::Forward);
-    let target = storage.address.clone();
-    let proxy = Proxy::start(&registry.address, move |request, _| {
-        if !request.headers.contains_key("authorization") {
-            let challenge = "Basic realm=\"test\"".to_owned();
-            return Action::Respond("401 Unauthorized", vec![("WWW-Authenticate", challenge)], String::new());
-        }
-        if request.path.contains("/blobs/") {
-            let location = format!("http://{target}{}", request.path);
-            return Action::Respond("307 Temporary Redirect", vec![("Location", location)], String::new());
-        }
-        Action::Forward
-    });
-    let (dir, store) = store();
-    docker_config(dir.path(), &proxy.address, "joe", "secret");
-    let configured = PullOptions { docker_config_dir: Some(dir.path().to_owned()), ..options() };
-    let stored = pull(&store, &proxy.address, NAME, &configured).await.unwrap();
-    assert_eq!(layer_contents(&store, &stored), image.tars);
-    let followed = storage.requests("/blobs/");
-    assert_eq!(followed.len(), 2);
-    assert!(followed.iter().all(|request| !request.headers.contains_key("authorization")), "{followed:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn memory_does_not_grow_with_the_layer() {
-    if !can_run() {
+    if !have_registry() {
         return;
     }
     let tar = layer_tar("big", &noise(12, 1 << 20).repeat(160));

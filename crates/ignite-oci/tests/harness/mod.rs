@@ -1,16 +1,23 @@
 //! Small images, a real registry, and a proxy that misbehaves on request.
 #![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part")]
 
+pub mod certificate;
 pub mod engines;
 pub mod images;
 pub mod proxy;
 pub mod registry;
 
-use ignite_oci::{ContentStore, Progress, ProgressEvent, PullOptions, StoredImage};
+use ignite_oci::{ContentStore, OciError, Progress, ProgressEvent, PullOptions, StoredImage, fetch};
+use images::TestImage;
+use registry::{Setup, TestRegistry};
 use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tempfile::TempDir;
+
+/// What the test images are called.
+pub const NAME: &str = "test/busybox:v1";
 
 /// Remembers the events of a fetch.
 #[derive(Default)]
@@ -42,6 +49,28 @@ pub fn silent() -> Arc<dyn Progress> {
     Arc::new(())
 }
 
+pub fn store() -> (TempDir, ContentStore) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = ContentStore::open(dir.path()).unwrap();
+    (dir, store)
+}
+
+pub async fn pull(
+    store: &ContentStore,
+    host: &str,
+    name: &str,
+    options: &PullOptions,
+) -> Result<StoredImage, OciError> {
+    fetch(store, &format!("{host}/{name}").parse().unwrap(), None, options, silent()).await
+}
+
+/// A registry that holds the image as [`NAME`].
+pub fn registry_with(image: &TestImage) -> TestRegistry {
+    let registry = TestRegistry::start(&Setup::default());
+    registry.push(image, NAME, &Setup::default());
+    registry
+}
+
 /// Every layer of a stored image, read to its verified end.
 pub fn layer_contents(store: &ContentStore, image: &StoredImage) -> Vec<Vec<u8>> {
     let read = |layer| {
@@ -69,6 +98,11 @@ pub fn leftovers(store: &ContentStore) -> Vec<String> {
     let mut found = Vec::new();
     walk(store.root(), &mut found);
     found
+}
+
+/// True when there is a registry to test with.
+pub fn have_registry() -> bool {
+    have(&["docker-registry", "skopeo", "htpasswd"])
 }
 
 /// True when all `programs` can be run; else says so where the test's reader sees it.

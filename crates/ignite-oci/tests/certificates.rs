@@ -1,31 +1,32 @@
-//! A real registry that asks for certificates of its clients.
+//! Certificates: the registry's, by an authority of its own, and ours, where it asks for them.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;
 
+use harness::certificate::self_signed;
 use harness::images::TestImage;
 use harness::registry::{Setup, TestRegistry};
-use harness::{have, layer_contents, options, silent};
-use ignite_oci::{ContentStore, OciError, PullOptions, fetch};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use harness::{NAME, have, have_registry, layer_contents, options, pull, silent, store};
+use ignite_oci::{ContentStore, OciError, PullOptions, fetch, resolve_digest};
 
-const NAME: &str = "test/certified:v1";
-
-/// A certificate that its own key has signed.
-fn certificate(dir: &Path, name: &str) -> (PathBuf, PathBuf) {
-    let (certificate, key) = (dir.join(format!("{name}.cert")), dir.join(format!("{name}.key")));
-    let output = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
-        .args(["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-out"])
-        .arg(&certificate)
-        .arg("-keyout")
-        .arg(&key)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    (certificate, key)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_with_its_own_authority_needs_its_certificate() {
+    if !have_registry() || !have(&["openssl"]) {
+        return;
+    }
+    let (dir, store) = store();
+    let (certificate, key) = self_signed(dir.path(), "server");
+    let setup = Setup { tls: Some((certificate.clone(), key)), ..Setup::default() };
+    let registry = TestRegistry::start(&setup);
+    let image = TestImage::new("amd64", &[b"tls"]);
+    registry.push(&image, NAME, &setup);
+    let error = pull(&store, &registry.address, NAME, &options()).await.unwrap_err();
+    assert!(matches!(error, OciError::Untrusted { .. }), "{error:?}");
+    let trusting = PullOptions { ca_certificates: vec![certificate], ..options() };
+    let source = format!("{}/{NAME}", registry.address).parse().unwrap();
+    assert_eq!(resolve_digest(&source, &trusting).await.unwrap(), image.manifest.digest());
+    let stored = pull(&store, &registry.address, NAME, &trusting).await.unwrap();
+    assert_eq!(layer_contents(&store, &stored), image.tars);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,9 +35,9 @@ async fn a_registry_that_asks_who_we_are_is_told() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let (server, server_key) = certificate(dir.path(), "server");
-    let (us, our_key) = certificate(dir.path(), "us");
-    let (_, other_key) = certificate(dir.path(), "other");
+    let (server, server_key) = self_signed(dir.path(), "server");
+    let (us, our_key) = self_signed(dir.path(), "us");
+    let (_, other_key) = self_signed(dir.path(), "other");
     let pushing = dir.path().join("pushing");
     std::fs::create_dir(&pushing).unwrap();
     std::fs::copy(&us, pushing.join("me.cert")).unwrap();
