@@ -182,6 +182,17 @@ impl PartialBlob {
         sync_parent(&self.target)
     }
 
+    /// Gives the blob its name where it is what was wanted, else removes it.
+    pub(crate) fn settle(self, what: &str) -> Result<(), OciError> {
+        match self.verify(what) {
+            Ok(()) => self.commit(what),
+            Err(error) => {
+                self.discard()?;
+                Err(error)
+            }
+        }
+    }
+
     /// Removes the file.
     pub(crate) fn discard(self) -> Result<(), OciError> {
         fs::remove_file(&self.path).map_err(OciError::store("remove", &self.path))

@@ -61,14 +61,7 @@ pub(crate) async fn download_blob(
         }
         break;
     }
-    on_worker(move || match partial.verify(&what) {
-        Ok(()) => partial.commit(&what),
-        Err(error) => {
-            partial.discard()?;
-            Err(error)
-        }
-    })
-    .await?;
+    on_worker(move || partial.settle(&what)).await?;
     progress.event(ProgressEvent::LayerDone { digest: blob.digest.clone(), reused: false });
     Ok(())
 }

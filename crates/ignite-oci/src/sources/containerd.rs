@@ -180,14 +180,7 @@ impl Source<'_> {
             self.progress.event(ProgressEvent::LayerProgress { digest: blob.digest.clone(), bytes });
         }
         let what = format!("blob {digest} in containerd");
-        on_worker(move || match partial.verify(&what) {
-            Ok(()) => partial.commit(&what),
-            Err(error) => {
-                partial.discard()?;
-                Err(error)
-            }
-        })
-        .await?;
+        on_worker(move || partial.settle(&what)).await?;
         Ok(Some(false))
     }
 
