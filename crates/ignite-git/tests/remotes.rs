@@ -3,8 +3,7 @@
 mod harness;
 
 use harness::https::Https;
-use harness::sshd::Sshd;
-use harness::{Origin, listing, source, ssh_key};
+use harness::{Origin, listing, over_ssh, source, ssh_key};
 use ignite_git::{Credentials, GitError, Source, StatusBranch, StatusFile};
 use std::fs;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use std::time::Duration;
 #[tokio::test]
 async fn ssh_takes_the_given_key_and_believes_the_given_hosts_only() {
     let origin = Origin::with(&[("a", "1")]);
-    let Some(sshd) = Sshd::start(&origin) else { return };
+    let Some(sshd) = over_ssh(&origin) else { return };
     let with = |identity, known_hosts| Source {
         credentials: Credentials {
             identity_file: Some(identity),
@@ -42,7 +41,7 @@ async fn ssh_takes_the_given_key_and_believes_the_given_hosts_only() {
 #[tokio::test]
 async fn status_is_pushed_over_ssh() {
     let origin = Origin::with(&[("a", "1")]);
-    let Some(sshd) = Sshd::start(&origin) else { return };
+    let Some(sshd) = over_ssh(&origin) else { return };
     let credentials = Credentials {
         identity_file: Some(sshd.identity()),
         known_hosts: Some(sshd.known_hosts()),

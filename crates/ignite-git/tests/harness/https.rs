@@ -25,19 +25,22 @@ pub struct Https {
 impl Https {
     /// Serves the origin to who knows the password `secret` of the user `me`.
     pub fn start(origin: &Origin) -> Https {
-        let key = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+        let key = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("make a certificate");
         let ca = origin.scratch("ca.pem");
-        fs::write(&ca, key.cert.pem()).unwrap();
+        fs::write(&ca, key.cert.pem()).expect("write it");
         origin.server_git(&["config", "http.receivepack", "true"]);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let configuration = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .unwrap()
+            .expect("serve by TLS")
             .with_no_client_auth()
-            .with_single_cert(vec![key.cert.der().clone()], key.signing_key.serialize_der().try_into().unwrap())
-            .unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
+            .with_single_cert(
+                vec![key.cert.der().clone()],
+                key.signing_key.serialize_der().try_into().expect("serve by TLS"),
+            )
+            .expect("serve by TLS");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("serve by TLS");
+        let port = listener.local_addr().expect("serve by TLS").port();
         let is_over = Arc::new(AtomicBool::new(false));
         let (over, root, configuration) = (is_over.clone(), origin.path(), Arc::new(configuration));
         std::thread::spawn(move || {
@@ -47,7 +50,7 @@ impl Https {
                 }
                 let (root, configuration) = (root.clone(), configuration.clone());
                 std::thread::spawn(move || {
-                    let connection = ServerConnection::new(configuration).unwrap();
+                    let connection = ServerConnection::new(configuration).expect("serve by TLS");
                     let _ = serve(StreamOwned::new(connection, stream), &root);
                 });
             }
@@ -97,7 +100,7 @@ fn serve(stream: impl Read + Write, root: &Path) -> std::io::Result<()> {
     }
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let mut backend = Command::new(BACKEND)
-        .env("GIT_PROJECT_ROOT", root.parent().unwrap())
+        .env("GIT_PROJECT_ROOT", root.parent().expect("serve by TLS"))
         .env("GIT_HTTP_EXPORT_ALL", "1")
         .env("REMOTE_USER", "me")
         .env("REQUEST_METHOD", &method)
@@ -110,7 +113,7 @@ fn serve(stream: impl Read + Write, root: &Path) -> std::io::Result<()> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
-    let mut stdin = backend.stdin.take().unwrap();
+    let mut stdin = backend.stdin.take().expect("serve by TLS");
     let writer = std::thread::spawn(move || stdin.write_all(&body));
     let output = backend.wait_with_output()?;
     let _ = writer.join();

@@ -152,6 +152,11 @@ pub fn ssh_key(path: &Path) {
     run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "a test", "-f"]).arg(path));
 }
 
+/// The origin served over ssh; `None`, with the reason in the output, where it cannot be.
+pub fn over_ssh(origin: &Origin) -> Option<sshd::Sshd> {
+    sshd::Sshd::start(origin).inspect_err(|reason| println!("skipped: {reason}")).ok()
+}
+
 /// Keys of these files.
 pub fn trusted(paths: &[PathBuf]) -> Option<TrustedKeys> {
     Some(TrustedKeys::read(paths).unwrap())

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A server on loopback that lets one key in.
+#[derive(Debug)]
 pub struct Sshd {
     child: Child,
     directory: PathBuf,
@@ -16,39 +17,38 @@ pub struct Sshd {
 }
 
 impl Sshd {
-    /// Starts it; `None`, with the reason in the output, where there is no sshd.
-    pub fn start(origin: &Origin) -> Option<Sshd> {
+    /// Starts it; an error is the reason why it cannot be.
+    pub fn start(origin: &Origin) -> Result<Sshd, String> {
         let program = "/usr/sbin/sshd";
         if !std::path::Path::new(program).exists() {
-            println!("skipped: {program} is missing (package openssh-server)");
-            return None;
+            return Err(format!("{program} is missing (package openssh-server)"));
         }
         let directory = origin.scratch("sshd");
-        fs::create_dir_all(&directory).unwrap();
+        fs::create_dir_all(&directory).expect("set up sshd");
         // Compiled into sshd: the directory that its unprivileged part is locked into.
-        fs::create_dir_all("/run/sshd").unwrap();
+        fs::create_dir_all("/run/sshd").expect("set up sshd");
         ssh_key(&directory.join("host"));
         ssh_key(&directory.join("user"));
-        fs::copy(directory.join("user.pub"), directory.join("authorized")).unwrap();
-        fs::set_permissions(directory.join("authorized"), fs::Permissions::from_mode(0o600)).unwrap();
+        fs::copy(directory.join("user.pub"), directory.join("authorized")).expect("set up sshd");
+        fs::set_permissions(directory.join("authorized"), fs::Permissions::from_mode(0o600)).expect("set up sshd");
         let port = free_port();
         let configuration = format!(
             "ListenAddress 127.0.0.1\nPort {port}\nHostKey {0}/host\nAuthorizedKeysFile {0}/authorized\nUsePAM no\n\
              StrictModes no\nPidFile none\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n",
             directory.display()
         );
-        fs::write(directory.join("config"), configuration).unwrap();
-        let log = fs::File::create(directory.join("log")).unwrap();
+        fs::write(directory.join("config"), configuration).expect("set up sshd");
+        let log = fs::File::create(directory.join("log")).expect("set up sshd");
         let child = Command::new(program)
             .args(["-D", "-e", "-f"])
             .arg(directory.join("config"))
             .stdin(Stdio::null())
             .stderr(log)
             .spawn()
-            .unwrap();
+            .expect("set up sshd");
         let sshd = Sshd { child, directory, port };
         sshd.wait_until_up();
-        Some(sshd)
+        Ok(sshd)
     }
 
     fn wait_until_up(&self) {
@@ -62,7 +62,7 @@ impl Sshd {
 
     /// The address of a path on it.
     pub fn url(&self, path: &std::path::Path) -> String {
-        let user = String::from_utf8(run(Command::new("id").arg("-un")).stdout).unwrap();
+        let user = String::from_utf8(run(Command::new("id").arg("-un")).stdout).expect("set up sshd");
         format!("ssh://{}@127.0.0.1:{}{}", user.trim(), self.port, path.display())
     }
 
@@ -73,17 +73,17 @@ impl Sshd {
 
     /// A `known_hosts` with its key.
     pub fn known_hosts(&self) -> PathBuf {
-        let public = fs::read_to_string(self.directory.join("host.pub")).unwrap();
+        let public = fs::read_to_string(self.directory.join("host.pub")).expect("set up sshd");
         let path = self.directory.join("known hosts");
-        fs::write(&path, format!("[127.0.0.1]:{} {public}", self.port)).unwrap();
+        fs::write(&path, format!("[127.0.0.1]:{} {public}", self.port)).expect("set up sshd");
         path
     }
 
     /// A `known_hosts` with another key in its place.
     pub fn wrong_known_hosts(&self) -> PathBuf {
-        let public = fs::read_to_string(self.directory.join("user.pub")).unwrap();
+        let public = fs::read_to_string(self.directory.join("user.pub")).expect("set up sshd");
         let path = self.directory.join("wrong_known_hosts");
-        fs::write(&path, format!("[127.0.0.1]:{} {public}", self.port)).unwrap();
+        fs::write(&path, format!("[127.0.0.1]:{} {public}", self.port)).expect("set up sshd");
         path
     }
 }

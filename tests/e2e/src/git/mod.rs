@@ -1,6 +1,9 @@
 //! A Git repository that is served over ssh and https, and a clone in which its users work.
 
+// The servers are those of ignite-git's own tests, as they need the same of an origin.
+#[path = "../../../../crates/ignite-git/tests/harness/https.rs"]
 mod https;
+#[path = "../../../../crates/ignite-git/tests/harness/sshd.rs"]
 mod sshd;
 
 pub use https::Https;
