@@ -54,8 +54,7 @@ impl Git<'_> {
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
-        let finished = self.run(what, arguments, &[], b"").await?;
-        success(what, finished)
+        self.must_with(what, arguments, &[], b"").await
     }
 
     /// As [`Git::must`], with more environment and standard input.
