@@ -49,6 +49,7 @@ pub mod manifest;
 pub mod manifests;
 mod many;
 mod network_flags;
+mod object_inspect;
 mod object_list;
 mod pruned;
 pub mod pull_source;

@@ -1,35 +1,22 @@
 //! `ignite image inspect`.
 
-use crate::commands::selection::{Form, print_each};
-use crate::commands::{image, print};
+use crate::commands::{image, object_inspect};
 use crate::context::Context;
-use crate::render::document::Output;
 use crate::render::template_value;
-use jiff::Timestamp;
 
 /// Flags of `image inspect`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How it is shown
-    #[arg(short, long, value_enum, default_value = "json", value_name = "FORMAT")]
-    pub output: Output,
-    /// What is printed instead.
+    /// How it is shown.
     #[command(flatten)]
-    pub form: Form,
+    pub inspect: object_inspect::Args,
     /// Name or id
     pub image: String,
 }
 
 /// Prints the image.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
-    let template = args.form.parse()?;
-    let now = Timestamp::now();
     let engine = context.engine()?;
-    let image = engine.inspect_image(&engine.find_image(&args.image)?)?;
-    if let Some(template) = template {
-        print_each(&template, [template_value::image(&image, now)])?;
-        return Ok(0);
-    }
-    print(&args.output.one(&image, now, image::ls::render)?)?;
-    Ok(0)
+    let find = || Ok(engine.inspect_image(&engine.find_image(&args.image)?)?);
+    object_inspect::show(&args.inspect, find, template_value::image, image::ls::render)
 }

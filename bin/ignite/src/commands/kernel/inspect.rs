@@ -1,35 +1,22 @@
 //! `ignite kernel inspect`.
 
-use crate::commands::selection::{Form, print_each};
-use crate::commands::{kernel, print};
+use crate::commands::{kernel, object_inspect};
 use crate::context::Context;
-use crate::render::document::Output;
 use crate::render::template_value;
-use jiff::Timestamp;
 
 /// Flags of `kernel inspect`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How it is shown
-    #[arg(short, long, value_enum, default_value = "json", value_name = "FORMAT")]
-    pub output: Output,
-    /// What is printed instead.
+    /// How it is shown.
     #[command(flatten)]
-    pub form: Form,
+    pub inspect: object_inspect::Args,
     /// Name or id
     pub kernel: String,
 }
 
 /// Prints the kernel.
 pub fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
-    let template = args.form.parse()?;
-    let now = Timestamp::now();
     let engine = context.engine()?;
-    let kernel = engine.inspect_kernel(&engine.find_kernel(&args.kernel)?)?;
-    if let Some(template) = template {
-        print_each(&template, [template_value::kernel(&kernel, now)])?;
-        return Ok(0);
-    }
-    print(&args.output.one(&kernel, now, kernel::ls::render)?)?;
-    Ok(0)
+    let find = || Ok(engine.inspect_kernel(&engine.find_kernel(&args.kernel)?)?);
+    object_inspect::show(&args.inspect, find, template_value::kernel, kernel::ls::render)
 }
