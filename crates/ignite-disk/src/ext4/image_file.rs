@@ -11,7 +11,7 @@ use tempfile::NamedTempFile;
 
 use crate::DiskError;
 
-use super::geometry::{BLOCK, Run};
+use super::geometry::{BLOCK, BlockCursor, Run};
 
 const BUFFER: usize = 1 << 20;
 const ZEROS: [u8; BLOCK as usize] = [0; BLOCK as usize];
@@ -80,8 +80,18 @@ impl ImageFile {
         Ok(())
     }
 
+    /// Gives blocks from `start` on back to the cursor that gave them; what they hold is not wanted any more.
+    pub fn release(&mut self, cursor: &mut BlockCursor, start: u64, blocks: u64) -> Result<(), DiskError> {
+        let runs: Vec<Run> = cursor.geometry.runs(start, blocks).collect();
+        for run in runs {
+            self.discard(run)?;
+            cursor.give_back(run);
+        }
+        Ok(())
+    }
+
     /// Frees the storage of blocks whose content is not wanted any more, and makes them read as zeros.
-    pub fn discard(&mut self, run: Run) -> Result<(), DiskError> {
+    fn discard(&mut self, run: Run) -> Result<(), DiskError> {
         self.flush()?;
         let (start, len) = (run.start * BLOCK, run.len * BLOCK);
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;

@@ -130,10 +130,12 @@ impl KernelFiles {
         }
         for (id, inode) in old.inodes().iter().enumerate() {
             match inode.body {
-                Body::File { start, size } if kept[id].is_none() => self.discard(u64::from(start), blocks_for(size))?,
+                Body::File { start, size } if kept[id].is_none() => {
+                    self.image.release(&mut self.cursor, u64::from(start), blocks_for(size))?
+                }
                 Body::Sparse { map, .. } => {
                     for run in old.sparse_map(map) {
-                        self.discard(u64::from(run.start), u64::from(run.blocks))?;
+                        self.image.release(&mut self.cursor, u64::from(run.start), u64::from(run.blocks))?;
                     }
                 }
                 _ => {}
@@ -217,15 +219,6 @@ impl KernelFiles {
             }
         }
         Ok(Body::File { start: start as u32, size })
-    }
-
-    fn discard(&mut self, start: u64, blocks: u64) -> Result<(), DiskError> {
-        let runs: Vec<Run> = self.cursor.geometry.runs(start, blocks).collect();
-        for run in runs {
-            self.image.discard(run)?;
-            self.cursor.give_back(run);
-        }
-        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use crate::DiskError;
-use crate::ext4::{BLOCK, BlockCursor, ImageFile, Run, blocks_for};
+use crate::ext4::{BLOCK, BlockCursor, ImageFile, blocks_for};
 use crate::tar::{Content, TarError, TarReader};
 use crate::tree::{Body, SparseRun, Tree, TreeError};
 
@@ -88,23 +88,14 @@ impl<'a> ContentWriter<'a> {
     pub fn discard_removed(&mut self, tree: &mut Tree) -> Result<(), DiskError> {
         for body in std::mem::take(&mut tree.removed_content) {
             match body {
-                Body::File { start, size } => self.discard(u64::from(start), blocks_for(size))?,
+                Body::File { start, size } => self.image.release(self.cursor, u64::from(start), blocks_for(size))?,
                 Body::Sparse { map, .. } => {
                     for run in tree.sparse_map(map) {
-                        self.discard(u64::from(run.start), u64::from(run.blocks))?;
+                        self.image.release(self.cursor, u64::from(run.start), u64::from(run.blocks))?;
                     }
                 }
                 _ => {}
             }
-        }
-        Ok(())
-    }
-
-    fn discard(&mut self, start: u64, blocks: u64) -> Result<(), DiskError> {
-        let runs: Vec<Run> = self.cursor.geometry.runs(start, blocks).collect();
-        for run in runs {
-            self.image.discard(run)?;
-            self.cursor.give_back(run);
         }
         Ok(())
     }
