@@ -1,5 +1,7 @@
 //! A guest under QEMU's software emulation, started by hand: an initramfs, disks made by mke2fs, and the client.
 
+#![allow(dead_code, reason = "each test program uses its part")]
+
 use bytes::Bytes;
 use ignite_agent_protocol::client::{Connection, ControlEvents, OpenError, Stream, StreamEvent};
 use ignite_agent_protocol::message::{

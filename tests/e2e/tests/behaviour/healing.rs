@@ -8,30 +8,29 @@ use serde_json::Value;
 
 /// `app` is healthy some seconds after each of its starts; `web` depends on that.
 fn pair() -> String {
+    let web = vm("web", "dependsOn: [{name: app, condition: healthy}]\n  args: [sleep, \"10000\"]");
+    let app = vm(
+        "app",
+        "restartPolicy: always\n  \
+         healthCheck: {test: [CMD, test, -e, /ok], interval: 300ms, retries: 2, startPeriod: 60s, startInterval: 300ms}\n  \
+         args: [sh, -c, \"rm -f /ok; sleep 2; touch /ok; exec sleep 10000\"]",
+    );
+    format!("{web}---\n{app}")
+}
+
+/// A small VM and what else its specification says.
+fn vm(name: &str, rest: &str) -> String {
     let busybox = busybox();
     format!(
         r#"apiVersion: ignite.weave.works/v1alpha4
 kind: VM
-metadata: {{name: web}}
+metadata: {{name: {name}}}
 spec:
   image: {{oci: "{busybox}"}}
   memory: 128MB
   diskSize: 64MB
   network: {{mode: none}}
-  dependsOn: [{{name: app, condition: healthy}}]
-  args: [sleep, "10000"]
----
-apiVersion: ignite.weave.works/v1alpha4
-kind: VM
-metadata: {{name: app}}
-spec:
-  image: {{oci: "{busybox}"}}
-  memory: 128MB
-  diskSize: 64MB
-  network: {{mode: none}}
-  restartPolicy: always
-  healthCheck: {{test: [CMD, test, -e, /ok], interval: 300ms, retries: 2, startPeriod: 60s, startInterval: 300ms}}
-  args: [sh, -c, "rm -f /ok; sleep 2; touch /ok; exec sleep 10000"]
+  {rest}
 "#
     )
 }
