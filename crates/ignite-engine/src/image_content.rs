@@ -136,8 +136,13 @@ impl Engine {
         .await
     }
 
-    /// Imports every image of an archive.
-    pub async fn load_images(&self, from: Archive, progress: Arc<dyn Progress>) -> Result<Vec<Image>, EngineError> {
+    /// Imports the images of an archive that have these names there; where none is given, every one.
+    pub async fn load_images(
+        &self,
+        from: Archive,
+        names: Vec<String>,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Vec<Image>, EngineError> {
         let (archive, path, label) = match from {
             Archive::Stream(stream) => (stream, None, "-".to_owned()),
             Archive::Path(path) => {
@@ -155,7 +160,8 @@ impl Engine {
             let listener = FetchProgress::new(progress.clone());
             let options = engine.pull_options();
             let mut load = || {
-                let fetched = ignite_oci::fetch_all(&store, &mut *archive, path.as_deref(), &options, &*listener);
+                let fetched =
+                    ignite_oci::fetch_all(&store, &mut *archive, path.as_deref(), &names, &options, &*listener);
                 let mut images = Vec::new();
                 for stored in fetched.map_err(failed)? {
                     let (key, base) = engine.ensure_base(&stored, &*progress)?;

@@ -207,6 +207,10 @@ impl OciError {
             OciError::SeveralImages { location, names } => {
                 names.first().map(|name| format!("say which one, for example {location}:{name}"))
             }
+            // A file is not part of the name; a source is.
+            OciError::NoSuchImage { location, names, .. } if location.starts_with('/') || location == STDIN_LABEL => {
+                names.first().map(|name| format!("for example {name}"))
+            }
             OciError::NoSuchImage { location, names, .. } => {
                 names.first().map(|name| format!("for example {location}:{name}"))
             }

@@ -4,22 +4,15 @@
 mod harness;
 
 use harness::images::*;
-use harness::{Events, have, layer_contents, leftovers, options, silent};
+use harness::{Events, have, layer_contents, leftovers, options, silent, store};
 use ignite_api::ImageSource;
 use ignite_oci::{
-    ContainerdOptions, ContentStore, OciError, ProgressEvent, PullOptions, StoredImage, fetch, load_stored,
+    ContainerdOptions, ContentStore, OciError, ProgressEvent, PullOptions, StoredImage, fetch, fetch_all, load_stored,
     resolve_digest,
 };
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use tempfile::TempDir;
-
-fn store() -> (TempDir, ContentStore) {
-    let dir = tempfile::tempdir().unwrap();
-    let store = ContentStore::open(&dir.path().join("store")).unwrap();
-    (dir, store)
-}
 
 fn image() -> TestImage {
     let (a, b, c) = (layer_tar("a", b"one"), layer_tar("b", &noise(1, 50_000)), layer_tar("c", b"three"));
@@ -168,6 +161,26 @@ async fn several_images_need_a_name() {
     assert!(import(&store, &source).await.unwrap_err().to_string().ends_with("holds 2 images: a, b"));
     let stored = import(&store, &format!("{source}:b")).await.unwrap();
     assert_eq!((stored.name.as_str(), layer_contents(&store, &stored)), ("two:b", two.tars));
+}
+
+#[test]
+fn images_of_an_archive_are_loaded_by_their_names_or_all() {
+    let (one, two) = (TestImage::new("amd64", &[b"1"]), TestImage::new("amd64", &[b"2"]));
+    let blobs: Vec<&Blob> = one.blobs().into_iter().chain(two.blobs()).collect();
+    let layout = archive(&layout_members(vec![one.entry(Some("a:v1")), two.entry(Some("b:v1"))], &blobs));
+    let docker = docker_archive(&[(&one, &["a:v1"]), (&two, &["b:v1"])]);
+    for archive in [layout, docker] {
+        let (_dir, store) = store();
+        let load = |wanted: &[&str]| {
+            let wanted: Vec<String> = wanted.iter().map(|name| (*name).to_owned()).collect();
+            let found = fetch_all(&store, &mut archive.as_slice(), None, &wanted, &options(), &());
+            found.map(|images| images.into_iter().map(|image| image.name).collect::<Vec<_>>())
+        };
+        let error = load(&["c:v1"]).unwrap_err();
+        assert!(matches!(&error, OciError::NoSuchImage { names, .. } if names.len() == 2), "{error:?}");
+        assert_eq!(load(&["b:v1"]).unwrap(), ["b:v1"]);
+        assert_eq!(load(&[]).unwrap(), ["a:v1", "b:v1"]);
+    }
 }
 
 #[tokio::test]

@@ -51,7 +51,7 @@ pub fn silent() -> Arc<dyn Progress> {
 
 pub fn store() -> (TempDir, ContentStore) {
     let dir = tempfile::tempdir().unwrap();
-    let store = ContentStore::open(dir.path()).unwrap();
+    let store = ContentStore::open(&dir.path().join("store")).unwrap();
     (dir, store)
 }
 

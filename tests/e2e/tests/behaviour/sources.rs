@@ -194,6 +194,14 @@ pub fn a_flipped_bit_is_found_and_archives_carry_several_images() -> Report {
     let other = Host::empty();
     other.does(["image", "load", "--input", &archive]).succeeds();
     other.does(["image", "ls"]).succeeds().says("one:v1").says("two:v2");
+    let choosy = Host::empty();
+    choosy
+        .does(["image", "load", "--input", &archive, "three:v3"])
+        .fails()
+        .complains("only: one:v1, two:v2")
+        .gives_a_hint();
+    choosy.does(["image", "load", "--input", &archive, "two:v2"]).succeeds();
+    choosy.does(["image", "ls"]).succeeds().says("two:v2").does_not_say("one:v1");
     let piped = Host::empty();
     let saved = host.does(["image", "save", "two:v2"]);
     piped.ignite(["image", "load"]).stdin(saved.succeeds().stdout.clone()).finish().succeeds();

@@ -16,9 +16,12 @@ pub struct Args {
     /// What the file at the URL has to be: sha256:… or sha512:…
     #[arg(long, value_name = "DIGEST", requires = "input")]
     pub digest: Option<String>,
+    /// Only the images that have these names in the archive
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
 }
 
-/// Imports every image of an archive and prints their ids.
+/// Imports the images of an archive and prints their ids.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
     let from = match args.input {
         Some(url) if url.starts_with("https://") || url.starts_with("http://") => {
@@ -29,7 +32,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
         Some(_) | None => Archive::Stream(Box::new(std::io::stdin())),
     };
     let progress = context.progress();
-    let images = interruptible(context.engine()?.load_images(from, progress.listener())).await?;
+    let images = interruptible(context.engine()?.load_images(from, args.names, progress.listener())).await?;
     progress.finish();
     for image in images {
         context.note(&format!("Loaded image {}", image.metadata.name));

@@ -47,7 +47,7 @@ pub enum Command {
     History(history::Args),
     /// Write images to an archive
     Save(save::Args),
-    /// Import all images of an archive
+    /// Import images of an archive
     Load(load::Args),
     /// Read what is stored of images again and compare it with its digests
     Verify(verify::Args),
