@@ -166,7 +166,8 @@ const TESTS: &[Test] = tests! {
         usage_errors_of_run_exit_with_125
         help_and_version_are_on_standard_output
         doctor_says_what_this_host_can_do
-        a_hostile_archive_is_refused_and_leaves_nothing;
+        a_hostile_archive_is_refused_and_leaves_nothing
+        units_are_what_systemd_understands;
 };
 
 /// A test either panics, or gives nothing, or the reason why it could not be tried.

@@ -2,6 +2,7 @@
 
 use crate::commands::print;
 use crate::context::Context;
+use crate::render::unit::command_line;
 use anyhow::Context as _;
 use std::path::Path;
 
@@ -36,10 +37,10 @@ pub fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
 
 /// systemd.service(5). `KillMode=none` would be deprecated; `process` leaves the supervisors to `ExecStop`, which asks them.
 fn unit(program: &Path, data_dir: &Path, is_user: bool) -> String {
-    let quoted = |path: &Path| {
-        format!("\"{}\"", path.display().to_string().replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%"))
-    };
-    let (program, data_dir) = (quoted(program), quoted(data_dir));
+    let (program, data_dir) = (program.to_string_lossy(), data_dir.to_string_lossy());
+    let line =
+        |verb: &[&str]| command_line(&program, ["--data-dir", &*data_dir].into_iter().chain(verb.iter().copied()));
+    let (start, stop) = (line(&["restore"]), line(&["stop", "--all", "--host-shutdown"]));
     let wanted_by = if is_user { "default.target" } else { "multi-user.target" };
     format!(
         "[Unit]\n\
@@ -51,8 +52,8 @@ fn unit(program: &Path, data_dir: &Path, is_user: bool) -> String {
          [Service]\n\
          Type=oneshot\n\
          RemainAfterExit=yes\n\
-         ExecStart={program} --data-dir {data_dir} restore\n\
-         ExecStop={program} --data-dir {data_dir} stop --all --host-shutdown\n\
+         ExecStart={start}\n\
+         ExecStop={stop}\n\
          KillMode=process\n\
          TimeoutStartSec=infinity\n\
          TimeoutStopSec=120\n\
@@ -68,9 +69,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_stay_words_of_systemd() {
-        let unit = unit(Path::new("/opt/a b/ignite"), Path::new("/100%/\"x\""), true);
-        assert!(unit.contains("ExecStart=\"/opt/a b/ignite\" --data-dir \"/100%%/\\\"x\\\"\" restore\n"), "{unit}");
-        assert!(unit.ends_with("WantedBy=default.target\n"), "{unit}");
+    fn the_unit_starts_what_runs_and_stops_all_with_the_host() {
+        let unit = unit(Path::new("/opt/a b/ignite"), Path::new("/my $data"), true);
+        for line in [
+            "ExecStart=\"/opt/a b/ignite\" --data-dir \"/my $$data\" restore\n",
+            "ExecStop=\"/opt/a b/ignite\" --data-dir \"/my $$data\" stop --all --host-shutdown\n",
+            "WantedBy=default.target\n",
+        ] {
+            assert!(unit.contains(line), "{unit}");
+        }
     }
 }

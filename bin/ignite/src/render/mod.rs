@@ -9,4 +9,5 @@ pub mod status;
 pub mod table;
 pub mod template_value;
 pub mod text;
+pub mod unit;
 pub mod vm_table;

@@ -3,6 +3,7 @@
 use clap::Args as _;
 use ignite::cli::GlobalFlags;
 use ignite::context::Context;
+use ignite::render::unit::command_line;
 use ignite::report::UsageError;
 
 /// Flags of `systemd`.
@@ -41,7 +42,7 @@ fn check(command: &[String]) -> anyhow::Result<()> {
 
 /// VMs outlive the daemon: only its own process is ended with it.
 fn unit(program: &str, command: &[String], is_user: bool) -> String {
-    let words: Vec<String> = std::iter::once(program).chain(command.iter().map(String::as_str)).map(quoted).collect();
+    let start = command_line(program, command.iter().map(String::as_str));
     let wanted_by = if is_user { "default.target" } else { "multi-user.target" };
     format!(
         "[Unit]\n\
@@ -51,7 +52,7 @@ fn unit(program: &str, command: &[String], is_user: bool) -> String {
          After=network-online.target\n\
          \n\
          [Service]\n\
-         ExecStart={}\n\
+         ExecStart={start}\n\
          Restart=on-failure\n\
          RestartSec=2\n\
          # The daemon ends, its VMs go on.\n\
@@ -59,17 +60,8 @@ fn unit(program: &str, command: &[String], is_user: bool) -> String {
          Environment=IGNITE_LOG_LEVEL=info\n\
          \n\
          [Install]\n\
-         WantedBy={wanted_by}\n",
-        words.join(" ")
+         WantedBy={wanted_by}\n"
     )
-}
-
-/// systemd.syntax(7), "Quoting", and the specifiers of systemd.unit(5).
-fn quoted(word: &str) -> String {
-    let escaped =
-        word.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$").replace('\n', "\\n");
-    let is_plain = !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-_.:@=,+#%".contains(&b));
-    if is_plain { escaped } else { format!("\"{escaped}\"") }
 }
 
 #[cfg(test)]
@@ -78,12 +70,9 @@ mod tests {
 
     #[test]
     fn a_unit_ends_the_daemon_and_not_its_vms() {
-        let command = ["daemon", "--manifests", "/srv/my files/100%$x"].map(str::to_owned);
+        let command = ["daemon", "--manifests", "/srv/my files"].map(str::to_owned);
         let text = unit("/usr/local/bin/ignited", &command, false);
-        assert!(
-            text.contains("ExecStart=/usr/local/bin/ignited daemon --manifests \"/srv/my files/100%%$$x\"\n"),
-            "{text}"
-        );
+        assert!(text.contains("ExecStart=/usr/local/bin/ignited daemon --manifests \"/srv/my files\"\n"), "{text}");
         assert!(text.contains("KillMode=process\n") && text.contains("WantedBy=multi-user.target\n"));
         assert!(unit("i", &command, true).contains("WantedBy=default.target\n"));
     }

@@ -1,7 +1,10 @@
 //! The command line itself: help, errors and hints. Nothing here boots.
 
-use ignite_e2e::Host;
 use ignite_e2e::images::busybox;
+use ignite_e2e::invocation::Invocation;
+use ignite_e2e::wait::QUICK;
+use ignite_e2e::{Host, Report};
+use std::path::Path;
 
 pub fn wrong_input_is_explained_with_a_hint() {
     let host = Host::new();
@@ -93,4 +96,31 @@ pub fn a_hostile_archive_is_refused_and_leaves_nothing() {
         host.ignite(["image", "import", "-"]).stdin(content).finish().fails().complains("error:");
     }
     host.assert_nothing_left();
+}
+
+pub fn units_are_what_systemd_understands() -> Report {
+    let host = Host::empty();
+    if !Path::new("/usr/bin/systemd-analyze").exists() {
+        return Err("systemd-analyze is missing (package systemd)".to_owned());
+    }
+    let daemon = ["systemd", "daemon", "--manifests", "/srv/my files/100%$x"];
+    let gitops = ["systemd", "--user", "gitops", "https://example.org/shop.git"];
+    let restore = ["--data-dir", "/srv/my $data", "generate", "systemd"];
+    let units = [host.ignited(daemon), host.ignited(gitops), host.ignite(restore)];
+    for (number, unit) in units.into_iter().enumerate() {
+        let unit = unit.finish().succeeds().text();
+        let name = format!("ignite-unit-{number}.service");
+        // What else is on this host is told as well, and none of our business.
+        let says = |text: &str| {
+            let path = host.file(&name, text);
+            let verify = Invocation::new("systemd-analyze").args(["--man=no", "verify"]).args([path]).within(QUICK);
+            let errors = verify.finish().errors();
+            errors.lines().filter(|line| line.contains(&name)).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(says(&unit), Vec::<String>::new(), "{unit}");
+        let broken = unit.replace("KillMode=process", "KillMode=perhaps");
+        assert!(says(&broken).iter().any(|line| line.contains("perhaps")), "what is wrong is seen");
+    }
+    host.assert_nothing_left();
+    Ok(())
 }
