@@ -95,51 +95,13 @@ impl Engine {
     ) -> Result<(Kernel, Vec<String>), EngineError> {
         let uid = new_uid()?;
         let draft = self.kernels.draft(&uid)?;
-        let what = || format!("the kernel of {}", request.source);
-        let made = |result: Result<KernelInfo, ignite_disk::DiskError>| {
-            result.map_err(|source| EngineError::Disk { what: what(), source })
-        };
-        let mut source_id = request.source.to_string();
         // The importer wants an empty directory, and the draft holds its lock.
         let dir = draft.dir().join("kernel");
         atomic::ensure_dir(&dir, 0o755)?;
-        let info = match &request.source {
-            KernelSourceArg::Path(path) if is_deb(path)? => {
-                made(ignite_disk::import_kernel(KernelInput::Deb(path), &dir))?
-            }
-            KernelSourceArg::Path(path) => {
-                let input = KernelInput::File {
-                    image: path,
-                    modules: request.modules.as_deref(),
-                    config: request.config.as_deref(),
-                };
-                made(ignite_disk::import_kernel(input, &dir))?
-            }
-            KernelSourceArg::Apt(package) => {
-                let download = tempfile::tempdir().map_err(EngineError::file("create", std::env::temp_dir()))?;
-                let deb = crate::kernel_choice::download_deb(package, download.path())?;
-                made(ignite_disk::import_kernel(KernelInput::Deb(&deb), &dir))?
-            }
-            KernelSourceArg::HostBoot { release } => {
-                let input = KernelInput::HostBoot {
-                    boot_dir: &self.settings.boot_dir,
-                    modules_root: &self.settings.modules_dir,
-                    release: release.as_deref(),
-                };
-                made(ignite_disk::import_kernel(input, &dir))?
-            }
-            KernelSourceArg::Image(source) => {
-                let failed = |error| EngineError::Image { image: source.to_string(), source: error };
-                let store = self.content_store().map_err(failed)?;
-                let image = fetched.ok_or_else(|| EngineError::ImageMissing(source.to_string()))?;
-                source_id.clone_from(&image.source_id);
-                let layers = layers_of(&store, image, &self.imports);
-                made(ignite_disk::import_kernel(KernelInput::Layers(&as_sources(&layers)), &dir))?
-            }
-        };
+        let (info, source_id) = self.import_files(request, fetched, &dir)?;
         atomic::write(&dir.join(KERNEL_INFO), &serde_json::to_vec_pretty(&info).unwrap_or_default())?;
         if let Some(initrd) = &request.initrd {
-            ignite_disk::import_initrd(initrd, &dir).map_err(|source| EngineError::Disk { what: what(), source })?;
+            ignite_disk::import_initrd(initrd, &dir).map_err(|source| disk_error(request, source))?;
         }
         self.ensure_initramfs_in(&dir)?;
         let name = match (&request.name, &request.source) {
@@ -175,6 +137,45 @@ impl Engine {
             self.make_default(&kernel)?;
         }
         Ok((kernel, warnings))
+    }
+
+    /// Brings what a kernel is made of into `dir`; also what its source is called, with its digest where it has one.
+    fn import_files(
+        &self,
+        request: &ImportKernel,
+        fetched: Option<&ignite_oci::StoredImage>,
+        dir: &Path,
+    ) -> Result<(KernelInfo, String), EngineError> {
+        let import = |input: KernelInput<'_>| {
+            ignite_disk::import_kernel(input, dir).map_err(|source| disk_error(request, source))
+        };
+        let info = match &request.source {
+            KernelSourceArg::Path(path) if is_deb(path)? => import(KernelInput::Deb(path))?,
+            KernelSourceArg::Path(path) => import(KernelInput::File {
+                image: path,
+                modules: request.modules.as_deref(),
+                config: request.config.as_deref(),
+            })?,
+            KernelSourceArg::Apt(package) => {
+                let download = tempfile::tempdir().map_err(EngineError::file("create", std::env::temp_dir()))?;
+                let deb = crate::kernel_choice::download_deb(package, download.path())?;
+                import(KernelInput::Deb(&deb))?
+            }
+            KernelSourceArg::HostBoot { release } => import(KernelInput::HostBoot {
+                boot_dir: &self.settings.boot_dir,
+                modules_root: &self.settings.modules_dir,
+                release: release.as_deref(),
+            })?,
+            KernelSourceArg::Image(source) => {
+                let failed = |error| EngineError::Image { image: source.to_string(), source: error };
+                let store = self.content_store().map_err(failed)?;
+                let image = fetched.ok_or_else(|| EngineError::ImageMissing(source.to_string()))?;
+                let layers = layers_of(&store, image, &self.imports);
+                let info = import(KernelInput::Layers(&as_sources(&layers)))?;
+                return Ok((info, image.source_id.clone()));
+            }
+        };
+        Ok((info, request.source.to_string()))
     }
 
     fn publish_kernel(&self, draft: Draft, kernel: &Kernel) -> Result<(), EngineError> {
@@ -287,6 +288,10 @@ impl Engine {
         }
         Ok(path)
     }
+}
+
+fn disk_error(request: &ImportKernel, source: ignite_disk::DiskError) -> EngineError {
+    EngineError::Disk { what: format!("the kernel of {}", request.source), source }
 }
 
 fn is_deb(path: &Path) -> Result<bool, EngineError> {
