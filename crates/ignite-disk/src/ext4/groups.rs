@@ -1,5 +1,7 @@
 //! Block groups: how many, where their tables lie, and the descriptors and superblocks that say so.
 
+use std::iter::Peekable;
+
 use mkext4::csum;
 use mkext4::spec::{self, GroupDesc, JournalSuperblock, Superblock, bg_flags, compat};
 
@@ -185,19 +187,8 @@ pub(super) fn write(
             descriptor.free_blocks_count = (blocks - own_head) as u32;
             while holes.next_if(|hole| hole.start < start + GROUP).is_some() {}
         } else {
-            let mut bitmap = vec![0u8; BLOCK as usize];
             let used = end.saturating_sub(start).min(blocks).max(own_head);
-            set_bits(&mut bitmap, 0..used);
-            set_bits(&mut bitmap, blocks..GROUP);
-            while let Some(hole) = holes.peek_mut().filter(|hole| hole.start < start + GROUP) {
-                let stop = (hole.start + hole.len).min(start + GROUP);
-                clear_bits(&mut bitmap, hole.start - start..stop - start);
-                if stop == hole.start + hole.len {
-                    holes.next();
-                } else {
-                    *hole = Run { start: stop, len: hole.start + hole.len - stop };
-                }
-            }
+            let bitmap = block_bitmap_of(start, used, blocks, &mut holes);
             let taken: u32 = bitmap.iter().map(|byte| byte.count_ones()).sum();
             descriptor.free_blocks_count = GROUP as u32 - taken;
             descriptor.block_bitmap_csum = u32::from(csum::block_bitmap(seed, &bitmap));
@@ -245,6 +236,24 @@ pub(super) fn write(
         image.write_at(plan.journal_start * BLOCK, &journal_head(plan, options))?;
     }
     Ok(plan.blocks * BLOCK)
+}
+
+/// Which blocks of the group at `start` are taken: the first `used` but for holes, and what is behind the `blocks` it has.
+/// Takes from `holes`, which are ascending, those that end in it.
+fn block_bitmap_of(start: u64, used: u64, blocks: u64, holes: &mut Peekable<impl Iterator<Item = Run>>) -> Vec<u8> {
+    let mut bitmap = vec![0u8; BLOCK as usize];
+    set_bits(&mut bitmap, 0..used);
+    set_bits(&mut bitmap, blocks..GROUP);
+    while let Some(hole) = holes.peek_mut().filter(|hole| hole.start < start + GROUP) {
+        let stop = (hole.start + hole.len).min(start + GROUP);
+        clear_bits(&mut bitmap, hole.start - start..stop - start);
+        if stop == hole.start + hole.len {
+            holes.next();
+        } else {
+            *hole = Run { start: stop, len: hole.start + hole.len - stop };
+        }
+    }
+    bitmap
 }
 
 /// The first 60 bytes of the journal inode's `i_block`, which the superblock repeats.
