@@ -1,6 +1,6 @@
 //! Measures imports: `import_bench base DEST LAYER.tar.gz...`, `import_bench disk DEST BYTES`,
 //! `import_bench kernel DIR PACKAGE.deb INIT`.
-#![allow(missing_docs, clippy::print_stdout)]
+#![allow(missing_docs, clippy::print_stdout, reason = "a program that prints what it measures")]
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};

@@ -1,5 +1,5 @@
 //! Layouts and archives: what is in them comes into the store whole, or nothing does.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test that panics has failed")]
 
 mod harness;
 

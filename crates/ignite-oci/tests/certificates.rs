@@ -1,5 +1,5 @@
 //! Certificates: the registry's, by an authority of its own, and ours, where it asks for them.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test that panics has failed")]
 
 mod harness;
 

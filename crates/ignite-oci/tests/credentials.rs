@@ -1,5 +1,5 @@
 //! As whom a registry is asked, and who does not get to know that.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test that panics has failed")]
 
 mod harness;
 

@@ -1,5 +1,5 @@
 //! Images of a real containerd and of a real Docker engine, each private to its test.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test that panics has failed")]
 
 mod harness;
 

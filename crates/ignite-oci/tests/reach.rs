@@ -1,5 +1,5 @@
 //! How a registry is reached: through a proxy or not, by TLS or plain http.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test that panics has failed")]
 
 mod harness;
 

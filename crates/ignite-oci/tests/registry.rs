@@ -1,5 +1,5 @@
 //! Pulling from a real `docker-registry`, also when it or the network misbehaves.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test that panics has failed")]
 
 mod harness;
 
