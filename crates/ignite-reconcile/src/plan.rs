@@ -99,21 +99,7 @@ impl Action {
 
     /// True when there is something to do now.
     pub fn is_work(&self) -> bool {
-        match self {
-            Action::Create(_)
-            | Action::Start
-            | Action::Stop
-            | Action::Heal
-            | Action::Change { .. }
-            | Action::Remove => true,
-            Action::Keep
-            | Action::Completed
-            | Action::Wait(_)
-            | Action::WaitForRemoval(_)
-            | Action::Hold(_)
-            | Action::Refuse(_)
-            | Action::Lacks(_) => false,
-        }
+        !self.verb().is_empty()
     }
 }
 
