@@ -13,6 +13,7 @@ import copying as copying_subject
 import importing as importing_subject
 import measure
 import networking as networking_subject
+import operating as operating_subject
 import phases
 from measure import median, spread
 
@@ -234,6 +235,11 @@ def guest(bench):
     yield judged("guest program, MiB", f"{size:.2f}", size, 1.5, "<= 1.5")
 
 
+def operator(_bench):
+    """The operator with 1,000 VMs: until they run, and in steady state."""
+    return operating_subject.operating(Row, judged)
+
+
 def template(_bench):
     """Start from a template."""
     yield Row("start from a template / cold start", "templates do not exist yet", "<= 0.35")
@@ -258,5 +264,6 @@ ALL = {
     "listing": listing,
     "memory": memory,
     "guest": guest,
+    "operator": operator,
     "template": template,
 }
