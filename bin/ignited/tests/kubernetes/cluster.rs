@@ -71,6 +71,16 @@ impl Cluster {
         self.server.as_ref().map(|server| server.requests_of_operator(namespace))
     }
 
+    /// The same, as the audit log has it.
+    pub fn audit_of_operator(&self, namespace: &str) -> Option<Vec<Value>> {
+        self.server.as_ref().map(|server| server.audit_of_operator(namespace))
+    }
+
+    /// A kubeconfig of the administrator.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
     /// Runs a test.
     pub fn block_on<F: Future>(&self, test: F) -> F::Output {
         self.runtime.block_on(test)
@@ -95,14 +105,38 @@ impl Cluster {
         let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "default" } });
         let made = self.rest.create(&format!("api/v1/namespaces/{name}/serviceaccounts"), &account).await;
         assert!(made.as_ref().is_ok() || made.as_ref().is_err_and(|refused| refused.code == 409), "{made:?}");
+        self.grant_lease(&name).await;
         name
     }
 
-    /// The custom resources, as `kubectl apply -k` brings them, until they are served.
+    /// Tests keep their operators' Leases apart, each in its own namespace: the rights are the same there.
+    async fn grant_lease(&self, namespace: &str) {
+        for kind in ["roles", "rolebindings"] {
+            let path = |namespace: &str| format!("apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/{kind}");
+            let installed = self.rest.get(&format!("{}/ignite-operator-lease", path("ignite-system"))).await;
+            let mut object = installed.expect("it is installed");
+            object["metadata"] = json!({ "name": "ignite-operator-lease" });
+            self.rest.create(&path(namespace), &object).await.expect(kind);
+        }
+    }
+
+    /// The custom resources and the operator's rights, as `kubectl apply` brings them, until the first are served.
     async fn install(&self) -> Result<(), String> {
         let said = self.apply_crds().await;
         if !said.succeeded {
             return Err(format!("kubectl apply -k deploy/kubernetes/crds: {}", said.text()));
+        }
+        for (namespace, file) in [
+            ("default", "namespace.yaml"),
+            ("ignite-system", "operator/service-account.yaml"),
+            ("ignite-system", "operator/cluster-role.yaml"),
+            ("ignite-system", "operator/lease-role.yaml"),
+        ] {
+            let arguments = ["apply", "--validate=false", "-n", namespace, "-f", &format!("{BASE}/{file}")];
+            let said = self.kubectl(&arguments, "");
+            if !said.succeeded {
+                return Err(format!("kubectl apply -f {file}: {}", said.text()));
+            }
         }
         for name in ["vms", "vmsets"] {
             let path = format!("apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}.ignite.weave.works");

@@ -9,6 +9,7 @@
 
 mod cluster;
 mod crds;
+mod deploy;
 mod operator_leads;
 mod operator_process;
 mod operator_sets;
@@ -49,6 +50,11 @@ fn tests() -> Vec<(&'static str, Run)> {
             the_columns_are_those_of_kubectl_get
             the_status_is_a_subresource_of_its_own
             a_set_is_scaled_like_a_deployment;
+        deploy:
+            what_is_applied_twice_is_changed_once
+            helm_installs_upgrades_and_removes_the_chart
+            the_operators_rights_are_those_it_uses
+            owners_are_kept_by_right;
         pods:
             what_is_rendered_is_taken_by_the_server_and_kept;
         operator_vms:

@@ -19,7 +19,7 @@ const AUDIT_POLICY: &str =
     "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- level: Metadata\n  omitStages: [RequestReceived]\n";
 /// Who may do everything; a user's token is its name with an end.
 const ADMIN: &str = "admin";
-const OPERATOR: &str = "ignite-operator";
+const OPERATOR: &str = "system:serviceaccount:ignite-system:ignite-operator";
 
 /// A running server; dropped, it and its data are gone.
 pub struct ApiServer {
@@ -80,8 +80,8 @@ impl ApiServer {
         &self.program
     }
 
-    /// What the operator has asked for in a namespace, as `verb resource`, oldest first.
-    pub fn requests_of_operator(&self, namespace: &str) -> Vec<String> {
+    /// What the operator has asked for in a namespace, as the audit log has it, oldest first.
+    pub fn audit_of_operator(&self, namespace: &str) -> Vec<Value> {
         let log = fs::read_to_string(self.directory.path().join("audit.log")).unwrap_or_default();
         let requests = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let ours = requests.filter(|one| {
@@ -89,12 +89,17 @@ impl ApiServer {
                 && one["objectRef"]["namespace"] == namespace
                 && one["stage"] == "ResponseComplete"
         });
+        ours.collect()
+    }
+
+    /// The same, as `verb resource`.
+    pub fn requests_of_operator(&self, namespace: &str) -> Vec<String> {
         let short = |one: Value| {
             let object = &one["objectRef"];
             let parts = [&one["verb"], &object["resource"], &object["subresource"]];
             parts.iter().filter_map(|part| part.as_str()).collect::<Vec<_>>().join(" ")
         };
-        ours.map(short).collect()
+        self.audit_of_operator(namespace).into_iter().map(short).collect()
     }
 
     /// Ends the server as a crash does; etcd goes on.
@@ -173,6 +178,8 @@ fn start_server(program: &Path, directory: &Path, ports: Ports) -> Result<Child,
         at("service-account-signing-key-file", "ca.key"),
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
         "--authorization-mode=RBAC".to_owned(),
+        // Who may keep an owner from going asks for a right of its own.
+        "--enable-admission-plugins=OwnerReferencesPermissionEnforcement".to_owned(),
         "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
         "--endpoint-reconciler-type=none".to_owned(),
         "--allow-privileged=true".to_owned(),
@@ -205,7 +212,8 @@ fn token_of(user: &str) -> String {
 }
 
 fn kubeconfig_in(directory: &Path, user: &str) -> PathBuf {
-    directory.join(format!("{user}.kubeconfig"))
+    // Colons separate the files of KUBECONFIG.
+    directory.join(format!("{}.kubeconfig", user.replace(':', "-")))
 }
 
 fn write_kubeconfig(directory: &Path, ports: Ports, user: &str) {
@@ -245,6 +253,8 @@ fn write_identities(directory: &Path) {
     write("ca.key", authority_key.serialize_pem());
     write("server.crt", server.pem());
     write("server.key", key.serialize_pem());
-    let identity = |user: &str| format!("{},{user},{user},system:masters\n", token_of(user));
-    write("tokens.csv", [ADMIN, OPERATOR].map(identity).concat());
+    // The operator is its service account, with the rights that are installed and no others.
+    let users = [(ADMIN, "system:masters"), (OPERATOR, "system:serviceaccounts")];
+    let identity = |(user, group): (&str, &str)| format!("{},{user},{user},{group}\n", token_of(user));
+    write("tokens.csv", users.map(identity).concat());
 }
