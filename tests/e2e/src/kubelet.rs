@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The resource under which the operator asks for `/dev/net/tun`.
 const TUN: &str = "devices.kubevirt.io/tun";
@@ -200,6 +201,18 @@ impl<'a> Kubelet<'a> {
                 "options": ["rbind", "rprivate", mode] }));
         }
         mounts
+    }
+}
+
+impl Drop for Kubelet<'_> {
+    /// A test that fails leaves no container.
+    fn drop(&mut self) {
+        let root = self.dir.join("runc");
+        for container in fs::read_dir(&root).into_iter().flatten().flatten() {
+            let mut runc = Command::new("runc");
+            runc.arg("--root").arg(&root).args(["delete", "--force"]).arg(container.file_name());
+            let _ = runc.output();
+        }
     }
 }
 
