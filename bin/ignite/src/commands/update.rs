@@ -27,7 +27,8 @@ pub struct Args {
 /// What is changed: at least one of them.
 #[derive(Debug, clap::Args)]
 // Who gives only what cannot be changed is told so, not that something is missing.
-#[group(required = true, multiple = true, args = ["size", "kernel", "kernel_args", "ports", "volumes", "network", "env", "hugepages", "cpu_template"])]
+// All are named: a struct with flattened flags brings none of its own into its group.
+#[group(required = true, multiple = true, args = ["cpus", "memory", "hugepages", "cpu_template", "stop_timeout", "restart", "label", "label_rm", "size", "kernel", "kernel_args", "ports", "volumes", "network", "env"])]
 pub struct ChangeFlags {
     /// Virtual CPUs, 1 to 32; of a running VM from its next start on
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=32))]
@@ -133,4 +134,33 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<u8> {
         Ok(())
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::Cli;
+    use clap::Parser;
+
+    #[test]
+    fn each_change_is_enough_and_none_is_too_little() {
+        let parses = |arguments: &[&str]| {
+            Cli::try_parse_from(["ignite", "update"].iter().chain(arguments).chain(&["web"]))
+                .map_err(|e| e.kind())
+                .is_ok()
+        };
+        for change in [
+            &["--cpus", "2"][..],
+            &["--memory", "1GB"],
+            &["--hugepages"],
+            &["--cpu-template", "T2"],
+            &["--stop-timeout", "1"],
+            &["--restart", "always"],
+            &["--label", "a=b"],
+            &["--label-rm", "a"],
+            &["--size", "1GB"],
+        ] {
+            assert!(parses(change), "{change:?}");
+        }
+        assert!(!parses(&[]));
+    }
 }
