@@ -101,7 +101,7 @@ impl Operator {
 }
 
 impl Drop for Operator {
-    #[allow(clippy::print_stderr, reason = "what a test that failed is found by")]
+    #[allow(clippy::print_stderr, reason = "what a test that fails says")]
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();

@@ -111,7 +111,8 @@ pub async fn a_silent_node_gets_no_second_guest_beside_it(cluster: &Cluster) {
     );
     place.merge("vms/web", json!({ "spec": { "cpus": 2 } })).await;
     place.until("vms/web", |vm| vm["status"]["observedGeneration"] == 2).await;
-    assert_eq!(place.until_count("pods", 1, |_| true).await.iter().map(uid).collect::<Vec<_>>(), [first.clone()]);
+    let pods: Vec<String> = place.until_count("pods", 1, |_| true).await.iter().map(uid).collect();
+    assert_eq!(pods, std::slice::from_ref(&first));
     // The node's end is certain now, and Kubernetes clears up.
     place.delete("pods/web").await;
     place.let_go("web").await;

@@ -97,19 +97,19 @@ mod tests {
         vm(json!({ "metadata": { "resourceVersion": version.to_string() } }))
     }
 
-    fn world() -> (Fresh<VirtualMachine>, Writer<VirtualMachine>, impl Fn(&Fresh<VirtualMachine>) -> Option<(u64, bool)>)
-    {
+    fn world() -> (Fresh<VirtualMachine>, Writer<VirtualMachine>) {
         let (store, writer) = reflector::store();
-        let known = |fresh: &Fresh<VirtualMachine>| {
-            let (found, is_ahead) = fresh.get(&ObjectRef::from_obj(&at(1)))?;
-            Some((version(found.as_ref()), is_ahead))
-        };
-        (Fresh::new(store), writer, known)
+        (Fresh::new(store), writer)
+    }
+
+    fn known(fresh: &Fresh<VirtualMachine>) -> Option<(u64, bool)> {
+        let (found, is_ahead) = fresh.get(&ObjectRef::from_obj(&at(1)))?;
+        Some((version(found.as_ref()), is_ahead))
     }
 
     #[test]
     fn the_newest_counts_whoever_has_told_of_it() {
-        let (fresh, mut writer, known) = world();
+        let (fresh, mut writer) = world();
         assert_eq!(known(&fresh), None);
         fresh.learn(at(5));
         assert_eq!((known(&fresh), fresh.unseen(|_| true).len()), (Some((5, true)), 1));
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_comes_after_the_end_is_none() {
-        let (fresh, _writer, known) = world();
+        let (fresh, _writer) = world();
         fresh.learn(at(5));
         fresh.forget(&at(7));
         assert_eq!(known(&fresh), None);
