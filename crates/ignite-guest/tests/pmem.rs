@@ -2,7 +2,6 @@
 
 #![allow(clippy::print_stderr, reason = "what was skipped and what was measured is said in the output")]
 
-#[allow(dead_code, reason = "other tests use the rest")]
 mod guest;
 
 use guest::{Base, Disks, Guest, Kernel, configuration};

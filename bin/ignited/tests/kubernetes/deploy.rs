@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "a skipped test says why")]
 
+use crate::Report;
 use crate::cluster::{BASE, Cluster, SOON, condition};
 use crate::operator_process::Operator;
 use crate::place::{Place, uid};
@@ -45,11 +46,10 @@ pub async fn what_is_applied_twice_is_changed_once(cluster: &Cluster) {
 }
 
 /// Proves that Helm installs, upgrades and removes the chart, and that the custom resources stay.
-pub async fn helm_installs_upgrades_and_removes_the_chart(cluster: &Cluster) {
+pub async fn helm_installs_upgrades_and_removes_the_chart(cluster: &Cluster) -> Report {
     let tools = std::env::var_os("IGNITE_TEST_KUBERNETES_TOOLS").filter(|dir| !dir.is_empty());
     let Some(helm) = tools.map(|dir| Path::new(&dir).join("helm")) else {
-        println!("skipped: no helm: scripts/fetch-kubernetes-tools fetches it");
-        return;
+        return Err("no helm: scripts/fetch-kubernetes-tools fetches it".into());
     };
     let namespace = cluster.namespace("helm").await;
     let helm = |arguments: &[&str]| {
@@ -84,11 +84,12 @@ pub async fn helm_installs_upgrades_and_removes_the_chart(cluster: &Cluster) {
     let crds = "apis/apiextensions.k8s.io/v1/customresourcedefinitions";
     let kept = cluster.rest().get(&format!("{crds}/vms.ignite.weave.works")).await.unwrap();
     assert!(condition(&kept, "Established") == "True" && kept["metadata"]["deletionTimestamp"].is_null());
+    Ok(())
 }
 
 /// Proves that the operator, as its service account, is refused nothing, and has no right that it does not use. (That it is
 /// refused nothing is proven by all tests of the operator: they run it as that account.)
-pub async fn the_operators_rights_are_those_it_uses(cluster: &Cluster) {
+pub async fn the_operators_rights_are_those_it_uses(cluster: &Cluster) -> Report {
     let place = Place::new(cluster, "rights").await;
     let mut operator = Operator::start(cluster, &place.namespace, &[]).await;
     uses_every_right(&place).await;
@@ -96,8 +97,7 @@ pub async fn the_operators_rights_are_those_it_uses(cluster: &Cluster) {
     operator.signal(Signal::TERM);
     assert!(operator.ended(SOON).await.success(), "{}", operator.log());
     let Some(requests) = cluster.audit_of_operator(&place.namespace) else {
-        println!("skipped: nobody tells what was asked of a cluster of somebody's");
-        return;
+        return Err("nobody tells what was asked of a cluster of somebody's".into());
     };
     let refused: Vec<&Value> = requests.iter().filter(|one| one["responseStatus"]["code"] == 403).collect();
     assert!(refused.is_empty(), "{refused:?}");
@@ -113,13 +113,13 @@ pub async fn the_operators_rights_are_those_it_uses(cluster: &Cluster) {
     assert!(unused.is_empty(), "granted and not used: {unused:?}\n{}", operator.log());
     let beyond: Vec<_> = used.difference(&granted).collect();
     assert!(beyond.is_empty(), "used and not granted: {beyond:?}");
+    Ok(())
 }
 
 /// Proves that where a server enforces who may block an owner's deletion, the operator may, and only by the right it has.
-pub async fn owners_are_kept_by_right(cluster: &Cluster) {
+pub async fn owners_are_kept_by_right(cluster: &Cluster) -> Report {
     let Some(other) = cluster.another().await else {
-        println!("skipped: rights are taken away in a server of the test's own only");
-        return;
+        return Err("rights are taken away in a server of the test's own only".into());
     };
     let place = Place::new(&other, "owners").await;
     let _operator = Operator::start(&other, &place.namespace, &["--leader-elect=false"]).await;
@@ -136,6 +136,7 @@ pub async fn owners_are_kept_by_right(cluster: &Cluster) {
     assert!(reason.contains("blockOwnerDeletion"), "{reason}");
     other.rest().merge(&role, &json!({ "rules": rules })).await.unwrap();
     place.until("pods/web", |pod| !pod["metadata"]["uid"].is_null()).await;
+    Ok(())
 }
 
 fn right_of(request: &Value) -> (String, String, String) {

@@ -30,7 +30,7 @@ macro_rules! tests {
     ($($module:ident: $($test:ident)+;)+) => {
         vec![$($((
             concat!(stringify!($module), "::", stringify!($test)),
-            Box::new(|cluster: &Cluster| cluster.block_on($module::$test(cluster))) as Run,
+            Box::new(|cluster: &Cluster| cluster.block_on($module::$test(cluster)).into_report()) as Run,
         ),)+)+]
     };
 }
@@ -38,7 +38,27 @@ macro_rules! tests {
 const NO_SERVER: &str =
     "no API server: scripts/fetch-kube-apiserver builds one, or IGNITE_TEST_KUBECONFIG names a cluster for tests";
 
-type Run = Box<dyn Fn(&Cluster) + Send>;
+/// What a test says when it could not be done here: the reason, printed beside its name.
+type Report = Result<(), String>;
+
+type Run = Box<dyn Fn(&Cluster) -> Report + Send>;
+
+/// Most tests can be done wherever there is a cluster.
+trait IntoReport {
+    fn into_report(self) -> Report;
+}
+
+impl IntoReport for () {
+    fn into_report(self) -> Report {
+        Ok(())
+    }
+}
+
+impl IntoReport for Report {
+    fn into_report(self) -> Report {
+        self
+    }
+}
 
 fn tests() -> Vec<(&'static str, Run)> {
     tests! {
@@ -96,10 +116,10 @@ fn main() -> ExitCode {
     let trial = |(name, run): (&'static str, Run)| {
         let cluster = cluster.clone();
         Trial::ignorable_test(name, move || match cluster {
-            Ok(Some(cluster)) => {
-                run(&cluster);
-                Ok(Completion::Completed)
-            }
+            Ok(Some(cluster)) => Ok(match run(&cluster) {
+                Ok(()) => Completion::Completed,
+                Err(reason) => Completion::ignored_with(reason),
+            }),
             Ok(None) => Ok(Completion::ignored_with(NO_SERVER)),
             Err(why) => Err(why.into()),
         })

@@ -1,5 +1,6 @@
 //! Watches that break, and a server that is away for a while.
 
+use crate::Report;
 use crate::cluster::Cluster;
 use crate::operator_process::{ALONE, Operator};
 use crate::place::{Place, uid};
@@ -7,10 +8,12 @@ use rustix::process::Signal;
 use serde_json::json;
 use std::time::Duration;
 
+const NOT_OURS: &str = "a cluster that is somebody's is not stopped";
+
 /// Proves that what happens while nobody can tell is found: the server has forgotten it (410) when it is asked again.
-pub async fn what_the_server_has_forgotten_is_found_by_a_new_list(cluster: &Cluster) {
+pub async fn what_the_server_has_forgotten_is_found_by_a_new_list(cluster: &Cluster) -> Report {
     // Its end is no other test's business. A cluster that is somebody's is not stopped.
-    let Some(mut own) = cluster.another().await else { return };
+    let Some(mut own) = cluster.another().await else { return Err(NOT_OURS.into()) };
     let namespace;
     let (operator, first) = {
         let place = Place::new(&own, "forgotten").await;
@@ -42,11 +45,12 @@ pub async fn what_the_server_has_forgotten_is_found_by_a_new_list(cluster: &Clus
     place.until("pods/kept", |pod| pod["metadata"]["labels"]["tier"] == "front").await;
     let log = operator.log();
     assert!(log.contains("too old resource version") || log.contains("410"), "no watch was too late: {log}");
+    Ok(())
 }
 
 /// Proves that an operator outlives a server that is away, and that one with a Lease does nothing while it may be another's.
-pub async fn a_server_that_is_away_ends_only_who_holds_the_lease(cluster: &Cluster) {
-    let Some(mut own) = cluster.another().await else { return };
+pub async fn a_server_that_is_away_ends_only_who_holds_the_lease(cluster: &Cluster) -> Report {
+    let Some(mut own) = cluster.another().await else { return Err(NOT_OURS.into()) };
     let (place, leases) = (Place::new(&own, "away").await, Place::new(&own, "away-lease").await);
     let lone = Operator::start(&own, &place.namespace, ALONE).await;
     let mut leader = Operator::start(&own, &leases.namespace, &["--identity=leader"]).await;
@@ -64,4 +68,5 @@ pub async fn a_server_that_is_away_ends_only_who_holds_the_lease(cluster: &Clust
     place.vm("web", json!({})).await;
     place.until("pods/web", |_| true).await;
     drop(lone);
+    Ok(())
 }
