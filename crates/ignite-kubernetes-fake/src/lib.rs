@@ -10,6 +10,7 @@
 //! It has the resources that Ignite's operator uses, and of their rules those that an operator can trip over: versions and
 //! conflicts, preconditions, finalizers, graceful deletion, `generation`, status as a subresource, pages of lists that expire,
 //! watches that end, lag or are told that their version is too old. Schemas, rights and garbage collection it has not.
+//! Where there is a real server, their answers are compared (`bin/ignited/tests/kubernetes/fake.rs`).
 
 mod apply;
 pub mod http;

@@ -224,7 +224,9 @@ impl Store {
         let conflict = |what: &str| Failure::new(409, "Conflict", format!("{} \"{}\": {what}", key.0, key.2));
         let (was, is) = (&live["metadata"], &wanted["metadata"]);
         if !is["uid"].is_null() && is["uid"] != was["uid"] {
-            return Err(conflict("the UID in the precondition is not the object's"));
+            let changed = Failure::new(422, "Invalid", "metadata.uid: Invalid value: field is immutable");
+            let other = conflict("the UID in the precondition is not the object's");
+            return Err(if resource.is_custom { changed } else { other });
         }
         match is["resourceVersion"].as_str() {
             Some(version) if !version.is_empty() && was["resourceVersion"] != version => {

@@ -10,6 +10,7 @@
 mod cluster;
 mod crds;
 mod deploy;
+mod fake;
 mod operator_leads;
 mod operator_process;
 mod operator_sets;
@@ -77,6 +78,8 @@ fn tests() -> Vec<(&'static str, Run)> {
             owners_are_kept_by_right;
         pods:
             what_is_rendered_is_taken_by_the_server_and_kept;
+        fake:
+            it_answers_as_the_real_server;
         operator_vms:
             a_vm_becomes_a_pod_and_tells_of_it
             a_changed_spec_takes_a_new_pod_when_the_old_one_has_gone
