@@ -77,7 +77,8 @@ pub fn a_terminal_is_a_real_one() {
 }
 
 fn edit_with_vi(terminal: &mut Terminal) {
-    terminal.types("vi /tmp/note\r").shows("/tmp/note");
+    // Its own line at the bottom, and not the shell's echo of what was typed: vi throws away what came before it was ready.
+    terminal.types("vi /tmp/note\r").shows("- /tmp/note");
     terminal.types("iwritten in vi\x1b").shows("written in vi").types(":wq\r");
     terminal.shows("# ").types("cat /tmp/note; echo =\r").shows("written in vi\r\n=");
 }
