@@ -71,6 +71,11 @@ impl OperatorError {
         }
     }
 
+    /// Whether the server does not want it as it is, whenever it is asked: a quota, a webhook, a rule.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self.status(), Some(400 | 403 | 422))
+    }
+
     /// The next step.
     pub fn hint(&self) -> Option<&'static str> {
         match (self, self.status()) {

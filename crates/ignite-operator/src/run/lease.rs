@@ -3,8 +3,9 @@
 //! A holder writes the Lease every `retry`; who has not managed to for `renew` stops at once, and who has seen it unchanged
 //! for `duration` takes it. Clocks of different machines are never compared.
 
-use super::{MANAGER, chain};
+use super::MANAGER;
 use crate::error::OperatorError;
+use ignite_api::error_chain::chain_of;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
@@ -59,7 +60,7 @@ pub async fn acquire(client: Client, options: LeaseOptions) -> Result<Holder, Op
             Err(error) if error.status() == Some(409) => {}
             Err(error) => {
                 failures = failures.saturating_add(1);
-                tracing::warn!("{}", chain(&error));
+                tracing::warn!("{}", chain_of(&error));
             }
         }
         sleep(holder.options.retry * (1 + failures.min(4))).await;
@@ -141,7 +142,7 @@ impl Holder {
                 Ok(Ok(true)) => {}
                 // Somebody has taken it: that is no passing trouble.
                 Ok(Ok(false)) | Err(_) => return,
-                Ok(Err(error)) => tracing::warn!("{}", chain(&error)),
+                Ok(Err(error)) => tracing::warn!("{}", chain_of(&error)),
             }
         }
     }

@@ -22,6 +22,7 @@ use crate::error::OperatorError;
 use crate::objects::{VirtualMachine, VirtualMachineSet};
 use crate::plan::PlanOptions;
 use futures_util::StreamExt;
+use ignite_api::error_chain::chain_of;
 use kube::api::{Api, ListParams};
 use kube::runtime::events::Reporter;
 use kube::{Client, Resource};
@@ -122,21 +123,7 @@ where
         if matches!(error.status(), Some(401 | 403 | 404)) {
             return Err(error);
         }
-        tracing::warn!("{}", chain(&error));
+        tracing::warn!("{}", chain_of(&error));
         tokio::time::sleep(pace.failed(()).min(LONGEST_PROBE_PAUSE)).await;
     }
-}
-
-/// An error with its causes, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        source = error.source();
-    }
-    text
 }

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::Instant;
 
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(300);
 
 /// Counts the failures in a row of each object.
 #[derive(Debug)]
-pub(crate) struct Pace<K>(Mutex<HashMap<K, u32>>);
+pub(crate) struct Pace<K>(Mutex<HashMap<K, (u32, Instant)>>);
 
 impl<K> Default for Pace<K> {
     fn default() -> Self {
@@ -22,13 +23,15 @@ impl<K: Hash + Eq> Pace<K> {
     /// It has failed once more; when to try again.
     pub(crate) fn failed(&self, key: K) -> Duration {
         let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failures.entry(key).or_default();
+        // What was deleted while it failed does not come again.
+        failures.retain(|_, (_, last)| last.elapsed() < 2 * LONGEST);
+        let (count, last) = failures.entry(key).or_insert((0, Instant::now()));
         let pause = pause(*count, jitter());
-        *count = count.saturating_add(1);
+        (*count, *last) = (count.saturating_add(1), Instant::now());
         pause
     }
 
-    /// It has gone well, or is no more.
+    /// It has gone well.
     pub(crate) fn went_well(&self, key: &K) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
@@ -62,5 +65,14 @@ mod tests {
         assert!(pace.failed("vm") > Duration::from_secs(4));
         pace.went_well(&"vm");
         assert!(pace.failed("vm") <= Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_come_again_is_forgotten() {
+        let pace = Pace::default();
+        pace.failed("gone");
+        tokio::time::advance(2 * LONGEST).await;
+        pace.failed("here");
+        assert_eq!(pace.0.lock().unwrap().len(), 1);
     }
 }

@@ -1,15 +1,16 @@
 //! One set at a time: plan, act, write down what has come of it.
 
+use super::Options;
 use super::api::Api;
 use super::fresh::AGE;
 use super::watch::Known;
 use super::work::{Looks, look_after};
-use super::{Options, chain};
 use crate::error::OperatorError;
 use crate::objects::{VirtualMachine, VirtualMachineSet};
 use crate::plan::{Notice, one_line};
 use crate::set_plan::{SET_LABEL, SetAction, SetPlan, is_of, label_of, plan};
 use futures_util::{Stream, StreamExt};
+use ignite_api::error_chain::chain_of;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use std::convert::Infallible;
@@ -112,10 +113,10 @@ fn admit(
     set: &VirtualMachineSet,
     error: &OperatorError,
 ) {
-    if !matches!(error.status(), Some(400 | 403 | 422)) {
+    if !error.is_refusal() {
         return;
     }
-    let why = one_line(&chain(error));
+    let why = one_line(&chain_of(error));
     let before = set.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let is_known = before.iter().any(|one| one.kind == "Progressing" && one.message == why);
     for condition in conditions.iter_mut().filter(|one| one.kind == "Progressing") {

@@ -1,15 +1,16 @@
 //! One VM at a time: plan, act, write down what has come of it.
 
+use super::Options;
 use super::api::{Api, Done};
 use super::fresh::AGE;
 use super::watch::Known;
 use super::work::{Looks, look_after};
-use super::{Options, chain};
 use crate::error::OperatorError;
 use crate::objects::VirtualMachine;
 use crate::plan::{Action, Notice, Plan, PlanOptions, Seen, one_line, plan};
 use crate::status::VmStatus;
 use futures_util::Stream;
+use ignite_api::error_chain::chain_of;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
@@ -49,7 +50,7 @@ impl Looks for Vms {
         let (mut pod, is_ahead) = found.map_or((None, false), |(pod, is_ahead)| (Some(pod), is_ahead));
         let mut now_plan = self.plan(&vm, pod.as_deref());
         let mut done = self.act(&vm, &now_plan).await;
-        if done.as_ref().is_err_and(is_there_already) {
+        if done.as_ref().is_err_and(OperatorError::is_there_already) {
             // Another's, which the watch does not tell of, or one that it has not told of yet.
             pod = self.api.pod(&vm).await?.map(Arc::new);
             now_plan = self.plan(&vm, pod.as_deref());
@@ -102,10 +103,6 @@ fn key_of_pod(vm: &VirtualMachine) -> ObjectRef<Pod> {
     ObjectRef::new(name.as_deref().unwrap_or_default()).within(namespace.as_deref().unwrap_or_default())
 }
 
-fn is_there_already(error: &OperatorError) -> bool {
-    matches!(error, OperatorError::Api { action: "create", .. }) && error.status() == Some(409)
-}
-
 /// A VM that is gone has no status any more.
 fn is_over(done: &Result<bool, OperatorError>, is_leaving: bool) -> bool {
     is_leaving && matches!(done, Ok(true))
@@ -117,11 +114,11 @@ fn admit(plan: &mut Plan, vm: &VirtualMachine, error: &OperatorError) {
     let failed_pods = vm.status.as_ref().map_or(0, |status| status.failed_pods);
     plan.status.failed_pods = plan.status.failed_pods.min(failed_pods);
     plan.notices.retain(|notice| !notice.is_of_action());
-    if !matches!(error.status(), Some(400 | 403 | 422)) {
+    if !error.is_refusal() {
         return;
     }
     let before = vm.status.clone().unwrap_or_default();
-    let why = one_line(&chain(error));
+    let why = one_line(&chain_of(error));
     let status = std::mem::take(&mut plan.status);
     if before.reason.as_deref() != Some(&why) {
         plan.notices.push(Notice { is_warning: true, reason: "Refused", message: why.clone() });

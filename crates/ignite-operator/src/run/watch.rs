@@ -4,6 +4,7 @@ use super::fresh::Fresh;
 use crate::objects::{VirtualMachine, VirtualMachineSet};
 use crate::pod::MANAGED_BY;
 use futures_util::{Stream, StreamExt, stream};
+use ignite_api::error_chain::chain_of;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::Api;
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -146,7 +147,7 @@ async fn each<K: Resource<DynamicType = ()>>(
             Ok(Event::InitDone) => listed(),
             Ok(Event::Init | Event::InitApply(_)) => {}
             // It is started anew by itself, ever more slowly.
-            Err(error) => tracing::warn!("watch of {}: {}", K::plural(&()), super::chain(&error)),
+            Err(error) => tracing::warn!("watch of {}: {}", K::plural(&()), chain_of(&error)),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! The queue of one kind of object: each looked at by one task at a time, what fails again at a slowing pace.
 
+use super::Options;
 use super::metrics::Metrics;
 use super::pace::Pace;
-use super::{Options, chain};
 use crate::error::OperatorError;
 use futures_util::{Stream, StreamExt};
+use ignite_api::error_chain::chain_of;
 use kube::runtime::controller::{self, applier};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
@@ -60,7 +61,7 @@ async fn timed<L: Looks>(object: Arc<L::Object>, work: Arc<Work<L>>) -> Result<c
 fn after_error<L: Looks>(object: Arc<L::Object>, error: &OperatorError, work: Arc<Work<L>>) -> controller::Action {
     let pause = work.pace.failed(ObjectRef::from_obj(object.as_ref()));
     let name = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
-    tracing::warn!("{} {name}: {}; again in {:.1} s", kind::<L>(), chain(error), pause.as_secs_f64());
+    tracing::warn!("{} {name}: {}; again in {:.1} s", kind::<L>(), chain_of(error), pause.as_secs_f64());
     controller::Action::requeue(pause)
 }
 
