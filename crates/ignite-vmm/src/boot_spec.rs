@@ -45,6 +45,24 @@ const MAX_CMDLINE: usize = 1536;
 pub const MAX_VCPU_COUNT: u8 = 32;
 
 impl BootSpec {
+    /// A machine of one CPU and 128 MiB, without drives and interfaces, isolated as well as the host can.
+    pub fn new(id: impl Into<String>, kernel: impl Into<PathBuf>, initramfs: impl Into<PathBuf>) -> BootSpec {
+        BootSpec {
+            id: id.into(),
+            kernel: kernel.into(),
+            initramfs: initramfs.into(),
+            cmdline: String::new(),
+            vcpu_count: 1,
+            mem_size_mib: 128,
+            has_huge_pages: false,
+            cpu_template: None,
+            drives: Vec::new(),
+            nics: Vec::new(),
+            isolation: IsolationWanted::BestEffort,
+            accelerator: None,
+        }
+    }
+
     /// Checks the rules its fields state. What passes cannot change the meaning of a VMM's option or configuration.
     pub fn validate(&self) -> Result<(), VmmError> {
         let invalid = |field: String, reason: &str| Err(VmmError::InvalidSpec { field, reason: reason.to_owned() });

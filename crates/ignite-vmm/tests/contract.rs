@@ -111,18 +111,10 @@ impl Row {
 
     fn spec(&self, order: &str) -> BootSpec {
         BootSpec {
-            id: unique_id(),
-            kernel: self.kernel(),
-            initramfs: self.dir.path().join("initramfs"),
             cmdline: format!("do={order}"),
-            vcpu_count: 1,
             mem_size_mib: 64,
-            has_huge_pages: false,
-            cpu_template: None,
-            drives: Vec::new(),
-            nics: Vec::new(),
-            isolation: IsolationWanted::BestEffort,
             accelerator: (self.name() != "firecracker").then_some(Accelerator::Tcg),
+            ..BootSpec::new(unique_id(), self.kernel(), self.dir.path().join("initramfs"))
         }
     }
 

@@ -2,7 +2,7 @@
 
 use ignite_vmm::firecracker::FirecrackerDriver;
 use ignite_vmm::qemu::QemuDriver;
-use ignite_vmm::{BootSpec, Driver, ExitCause, IsolationWanted, RunDir, VmmError};
+use ignite_vmm::{BootSpec, Driver, ExitCause, RunDir, VmmError};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -46,20 +46,7 @@ fn build(dir: &Path) -> Option<PathBuf> {
 fn spec(dir: &Path, id: String) -> BootSpec {
     let file = dir.join("anything");
     std::fs::write(&file, "").unwrap();
-    BootSpec {
-        id,
-        kernel: file.clone(),
-        initramfs: file,
-        cmdline: String::new(),
-        vcpu_count: 1,
-        mem_size_mib: 128,
-        has_huge_pages: false,
-        cpu_template: None,
-        drives: Vec::new(),
-        nics: Vec::new(),
-        isolation: IsolationWanted::BestEffort,
-        accelerator: None,
-    }
+    BootSpec::new(id, file.clone(), file)
 }
 
 fn peak_memory_bytes() -> u64 {

@@ -2,7 +2,7 @@
 
 use crate::tiny_guest::tiny_guest;
 use ignite_vmm::firecracker::FirecrackerDriver;
-use ignite_vmm::{BootSpec, IsolationWanted};
+use ignite_vmm::BootSpec;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -26,18 +26,7 @@ pub fn spec(dir: &Path) -> BootSpec {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let (_, kernel) = tiny_guest().unwrap();
     std::fs::write(dir.join("initramfs"), "unused").unwrap();
-    BootSpec {
-        id: format!("real-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)),
-        kernel: kernel.clone(),
-        initramfs: dir.join("initramfs"),
-        cmdline: "do=hang".into(),
-        vcpu_count: 1,
-        mem_size_mib: 64,
-        has_huge_pages: false,
-        cpu_template: None,
-        drives: Vec::new(),
-        nics: Vec::new(),
-        isolation: IsolationWanted::BestEffort,
-        accelerator: None,
-    }
+    let id = format!("real-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let machine = BootSpec::new(id, kernel, dir.join("initramfs"));
+    BootSpec { cmdline: "do=hang".into(), mem_size_mib: 64, ..machine }
 }
