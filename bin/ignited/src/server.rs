@@ -95,7 +95,7 @@ pub async fn serve_tcp(listener: TcpListener, told: Told) -> anyhow::Result<()> 
 }
 
 async fn metrics(State(told): State<Told>, headers: HeaderMap) -> Response {
-    let format = Format::accepted(headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()));
+    let format = Format::accepted(&headers);
     // It reads files of every VM.
     match tokio::task::spawn_blocking(move || told.metrics.encode(format)).await {
         Ok(text) => ([(header::CONTENT_TYPE, format.media_type())], text).into_response(),

@@ -1,6 +1,7 @@
 //! What Prometheus is told of VMs, by whoever tells it. Names are documented in `docs/metrics.md`; a test compares them.
 
 use crate::usage::Usage;
+use hyper::header::{ACCEPT, HeaderMap};
 use ignite_api::health::Health;
 use ignite_api::{Phase, Vm};
 use ignite_store::Paths;
@@ -22,8 +23,9 @@ pub enum Format {
 }
 
 impl Format {
-    /// By the `Accept` of a request.
-    pub fn accepted(accept: Option<&str>) -> Format {
+    /// By the `Accept` among a request's headers.
+    pub fn accepted(headers: &HeaderMap) -> Format {
+        let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
         match accept.is_some_and(|accept| accept.contains("application/openmetrics-text")) {
             true => Format::OpenMetrics,
             false => Format::Text,
@@ -245,6 +247,7 @@ fn family<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hyper::header::HeaderValue;
 
     #[test]
     fn whoever_asks_gets_the_format_that_it_reads() {
@@ -252,7 +255,8 @@ mod tests {
         for (accept, format) in
             [(None, Format::Text), (Some("*/*"), Format::Text), (Some(prometheus), Format::OpenMetrics)]
         {
-            assert_eq!(Format::accepted(accept), format, "{accept:?}");
+            let headers = accept.map(|accept| (ACCEPT, HeaderValue::from_static(accept))).into_iter().collect();
+            assert_eq!(Format::accepted(&headers), format, "{accept:?}");
         }
     }
 

@@ -2,10 +2,10 @@
 
 use crate::error::SupervisorError;
 use crate::metrics::{Format, Process, Sample, encode};
-use crate::private_socket::SocketNames;
+use crate::private_socket::{self, SocketNames};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,7 +17,7 @@ use prometheus_client::registry::Registry;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
 /// Connections served at a time; more wait in the socket's backlog.
@@ -43,30 +43,22 @@ impl MetricsSocket {
         let (listener, names) = SocketNames::bind(socket.clone(), Some(link)).map_err(failed)?;
         let told = Arc::new(Told { uid: uid.clone(), vms, paths: paths.clone() });
         let mut serving = JoinSet::new();
-        serving.spawn(accept(listener, told));
+        serving.spawn(async move {
+            let handle = |stream| {
+                let served = tokio::time::timeout(CONNECTION_DEADLINE, serve(stream, told.clone()));
+                async { drop(served.await) }
+            };
+            let never = std::future::pending::<()>();
+            private_socket::serve(listener, "metrics socket", MAX_CONNECTIONS, never, handle).await;
+        });
         Ok(MetricsSocket { _serving: serving, _names: names })
-    }
-}
-
-async fn accept(listener: UnixListener, told: Arc<Told>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(tokio::time::timeout(CONNECTION_DEADLINE, serve(stream, told.clone())));
-                }
-                Err(error) => tracing::warn!("metrics socket: {error}"),
-            },
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-        }
     }
 }
 
 async fn serve(stream: UnixStream, told: Arc<Told>) {
     let answer = service_fn(move |request: Request<Incoming>| {
         let told = told.clone();
-        let format = Format::accepted(request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()));
+        let format = Format::accepted(request.headers());
         async move {
             let text = tokio::task::spawn_blocking(move || told.text(format)).await.unwrap_or_default();
             let mut response = Response::new(Full::new(Bytes::from(text)));

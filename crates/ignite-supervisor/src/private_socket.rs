@@ -1,15 +1,47 @@
 //! Unix sockets that only their user may connect to.
 
+use std::future::Future;
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use tokio::net::UnixListener;
+use std::time::Duration;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
 
 /// Listens at `path`, with mode 0600. Where there is something already, that is an error.
 pub fn bind(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
+}
+
+/// Pause after a connection could not be taken: what is missing, such as a descriptor, is not there again at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves each connection by a task of its own, `at_once` of them at a time, until `closed`. Gives those that are still served.
+/// `name` is the socket's in the log.
+pub(crate) async fn serve<F: Future<Output = ()> + Send + 'static>(
+    listener: UnixListener,
+    name: &str,
+    at_once: usize,
+    closed: impl Future,
+    handle: impl Fn(UnixStream) -> F,
+) -> JoinSet<()> {
+    let mut closed = std::pin::pin!(closed);
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            _ = &mut closed => return connections,
+            accepted = listener.accept(), if connections.len() < at_once => match accepted {
+                Ok((stream, _)) => drop(connections.spawn(handle(stream))),
+                Err(error) => {
+                    tracing::warn!("{name}: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+        }
+    }
 }
 
 /// The names of a socket, which go when this is dropped.

@@ -36,21 +36,10 @@ impl Server {
     pub fn start(socket: &Path, shared: Shared) -> Result<Server, SupervisorError> {
         let failed = |source| SupervisorError::Listen { path: socket.to_owned(), source };
         let listener = private_socket::bind(socket).map_err(failed)?;
-        let (close, mut closed) = oneshot::channel();
+        let (close, closed) = oneshot::channel::<()>();
         let accepting = tokio::spawn(async move {
-            let mut connections = JoinSet::new();
-            loop {
-                tokio::select! {
-                    _ = &mut closed => return connections,
-                    accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                        Ok((stream, _)) => {
-                            connections.spawn(serve(stream, shared.clone()));
-                        }
-                        Err(error) => tracing::warn!("control socket: {error}"),
-                    },
-                    Some(_) = connections.join_next(), if !connections.is_empty() => {}
-                }
-            }
+            let handle = |stream| serve(stream, shared.clone());
+            private_socket::serve(listener, "control socket", MAX_CONNECTIONS, closed, handle).await
         });
         Ok(Server { accepting, close })
     }

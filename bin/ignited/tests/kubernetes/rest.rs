@@ -1,9 +1,9 @@
 //! Kubernetes' API as it is on the wire: paths and JSON.
 
 use http::{Method, Request};
+use ignite_api::error_chain::chain_of;
 use kube::Client;
 use serde_json::Value;
-use std::fmt::Write;
 
 /// The custom resources' group and version.
 pub const API: &str = "apis/ignite.weave.works/v1alpha4";
@@ -67,17 +67,7 @@ impl Rest {
         let request = request.body(bytes).expect("a request");
         self.client.request::<Value>(request).await.map_err(|error| match error {
             kube::Error::Api(status) => Refused { code: status.code, message: status.message.clone() },
-            other => Refused { code: 0, message: chain(&other) },
+            other => Refused { code: 0, message: chain_of(&other) },
         })
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        write!(text, ": {cause}").ok();
-        source = cause.source();
-    }
-    text
 }

@@ -66,6 +66,6 @@ async fn ready(extract::State(state): extract::State<State>) -> Response {
 }
 
 async fn metrics(extract::State(state): extract::State<State>, headers: HeaderMap) -> Response {
-    let format = Format::accepted(headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()));
+    let format = Format::accepted(&headers);
     ([(header::CONTENT_TYPE, format.media_type())], format.render(&state.registry)).into_response()
 }
